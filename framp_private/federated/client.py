@@ -1,0 +1,146 @@
+"""The client: `handle(request, state) -> (reply, state)` on bytes, with no other input or output.
+
+What it holds between requests is `ClientState`, a message like any other, so the same code runs in one process or wakes up
+from a file at a real site. A reply is made once per round: the same request again gets the same reply, another request for
+a round already answered is refused, because two different releases would leak more than the one that was accounted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from framp_private.data.base import ClientData
+from framp_private.errors import ProtocolError
+from framp_private.federated.federation import Federation
+from framp_private.federated.messages import EnrolReply, EnrolRequest, PhiRequest, Request, TrainReply, TrainRequest, read_request
+from framp_private.federated.prototypes import GlobalPrototypes, local_prototypes
+from framp_private.federated.pullback import Pullback, contributions
+from framp_private.models.mask_coding import decode_mask
+from framp_private.models.submodel import Moments
+from framp_private.protections.base import Channel
+from framp_private.randomness import Entropy
+from framp_private.wire import decode, encode
+
+
+@dataclass(frozen=True)
+class ClientState:
+    """What a client keeps.
+
+    descriptor: (d,) float32, empty before it is computed. answered: last round answered, -1 at first.
+    request: SHA-256 of the last request. reply: the last reply where it holds noise, else empty: it can be made again.
+    """
+
+    descriptor: np.ndarray
+    answered: int
+    request: bytes
+    reply: bytes
+
+    @classmethod
+    def new(cls) -> ClientState:
+        """The state of a client that has answered nothing."""
+        return cls(np.zeros(0, np.float32), -1, b"", b"")
+
+    def to_bytes(self) -> bytes:
+        """The stored form."""
+        return encode(self)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> ClientState:
+        """Reads the stored form; raises `WireError`."""
+        return decode(data, cls)
+
+
+@dataclass(frozen=True, eq=False)
+class Client:
+    """One client: its name, its records, and the public facts of the federation it agreed to."""
+
+    name: str
+    data: ClientData
+    federation: Federation
+    entropy: Entropy
+
+    def handle(self, request: bytes, state: ClientState) -> tuple[bytes, ClientState]:
+        """Answers one request.
+
+        Raises:
+            WireError: the bytes are no request. ProtocolError: another federation, a round that was answered before
+            with other bytes or lies in the past, or values that do not fit the network.
+        """
+        digest = hashlib.sha256(request).digest()
+        if state.reply and digest == state.request:
+            return state.reply, state
+        message = read_request(request)
+        if message.federation != self.federation.digest:
+            raise ProtocolError("the request belongs to another federation than the one this client agreed to: "
+                                "compare the configurations of both sides")
+        round_index = -1 if isinstance(message, EnrolRequest) else message.round_index
+        repeated = digest == state.request
+        if round_index < state.answered or (state.request and round_index == state.answered and not repeated):
+            raise ProtocolError(f"round={round_index} was answered before: a client answers each round once")
+        reply, state = self._answer(message, state)
+        return reply, replace(state, answered=round_index, request=digest, reply=reply if self.federation.randomised else b"")
+
+    def descriptor(self, state: ClientState) -> tuple[Tensor, ClientState]:
+        """This client's descriptor, computed at the first call and kept."""
+        if len(state.descriptor) == 0:
+            federation = self.federation
+            value = federation.descriptor.compute(
+                federation.network, federation.theta_0, self.data, federation.streams.child("descriptor", self.name))
+            state = replace(state, descriptor=value.numpy())
+        return torch.from_numpy(state.descriptor), state
+
+    def _answer(self, message: Request, state: ClientState) -> tuple[bytes, ClientState]:
+        if isinstance(message, EnrolRequest):
+            value, state = self.descriptor(state)
+            return encode(EnrolReply(self._protect("descriptor", value.numpy()))), state
+        if (self.federation.pullback is Pullback.SERVER) != isinstance(message, TrainRequest):
+            raise ProtocolError(f"pullback={self.federation.pullback.value!r} was agreed, the request is a {type(message).__name__}")
+        update, state = self._train(message, state) if isinstance(message, TrainRequest) else self._train_phi(message, state)
+        prototypes = b""
+        if self.federation.aligns:
+            value = local_prototypes(self.federation.network, self.data, self.federation.weighting)
+            prototypes = self._protect("prototypes", value)
+        return encode(TrainReply(message.federation, message.round_index, update, prototypes, b"")), state
+
+    def _train(self, message: TrainRequest, state: ClientState) -> tuple[bytes, ClientState]:
+        """Trains the submodel that was sent; uploads given minus trained on the mask's coordinates."""
+        network = self.federation.network
+        mask = torch.from_numpy(decode_mask(message.mask, network.n_parameters))
+        if message.values.shape != (int(mask.sum()),) or not np.isfinite(message.values).all():
+            raise ProtocolError(f"the request's values do not fit its mask of {int(mask.sum())} coordinates")
+        given = torch.zeros(network.n_parameters)
+        given[mask] = torch.from_numpy(message.values)
+        delta = given - self._trained(given, mask, message)
+        return self._protect("update", delta[mask].numpy()), state
+
+    def _train_phi(self, message: PhiRequest, state: ClientState) -> tuple[bytes, ClientState]:
+        """Generates and masks its own submodel from phi, trains it, uploads its contribution to the step on phi."""
+        federation, budget = self.federation, self.federation.budgets[self.name]
+        if message.phi.shape != (federation.generator.n_phi,) or not np.isfinite(message.phi).all():
+            raise ProtocolError(f"the request's phi must be {federation.generator.n_phi} finite values")
+        phi = torch.from_numpy(message.phi)
+        descriptor, state = self.descriptor(state) if federation.personalised else (torch.zeros(0), state)
+        moments = Moments(torch.from_numpy(message.first), torch.from_numpy(message.second)) if len(message.first) else None
+        weights = federation.weights(phi, descriptor, budget)
+        mask = federation.mask(weights, budget, moments)
+        given = weights * mask
+        delta = given - self._trained(given, mask, message)
+        value = contributions(federation.generator, phi, descriptor[None], torch.tensor([budget]), delta[None], mask[None])
+        return self._protect("update", value.astype(np.float32)), state
+
+    def _trained(self, given: Tensor, mask: Tensor, message: TrainRequest | PhiRequest) -> Tensor:
+        federation = self.federation
+        prototypes = None
+        if message.prototypes.size:
+            prototypes = GlobalPrototypes(torch.from_numpy(message.prototypes), torch.from_numpy(message.present).bool())
+        streams = federation.streams.child("local", self.name, message.round_index)
+        return federation.trainer.train(federation.network, given, mask, self.data, prototypes, streams,
+                                        federation.progress(message.round_index))
+
+    def _protect(self, channel: Channel, value: np.ndarray) -> bytes:
+        return self.federation.plan.protection(channel).protect(value, self.entropy)

@@ -1,0 +1,101 @@
+"""The messages of the protocol, and which of their bytes belong to which channel.
+
+::
+
+    enrolment   EnrolRequest  -> EnrolReply     the descriptor, once
+    round       TrainRequest  -> TrainReply     pullback on the server: values and coded mask down, values up
+                PhiRequest    -> TrainReply     pullback on the client: phi down, a contribution up
+
+Upload fields hold what a protection made of a value, or nothing. The uplink reuses the downlink's mask, so it carries none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from framp_private.wire import decode
+
+
+@dataclass(frozen=True)
+class EnrolRequest:
+    """Asks for the descriptor. federation: digest of the public facts."""
+
+    federation: bytes
+    CHANNELS: ClassVar[Mapping[str, str]] = {}
+
+
+@dataclass(frozen=True)
+class EnrolReply:
+    """descriptor: protected, sent once in a client's life."""
+
+    descriptor: bytes
+    CHANNELS: ClassVar[Mapping[str, str]] = {"descriptor": "descriptor"}
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """A submodel to train.
+
+    values: (k + n_fixed,) float32 in the order of the set bits of the mask. mask: coded (models/mask_coding.py).
+    prototypes: (n_classes, feature_dim) float32, empty without alignment. present: (n_classes,) uint8.
+    """
+
+    federation: bytes
+    round_index: int
+    values: np.ndarray
+    mask: bytes
+    prototypes: np.ndarray
+    present: np.ndarray
+    CHANNELS: ClassVar[Mapping[str, str]] = {
+        "values": "update", "mask": "update", "prototypes": "prototypes", "present": "prototypes"}
+
+
+@dataclass(frozen=True)
+class PhiRequest:
+    """phi: (n_phi,) float32, equal for all clients. first, second: moments for the ranking, or empty. Rest as above."""
+
+    federation: bytes
+    round_index: int
+    phi: np.ndarray
+    first: np.ndarray
+    second: np.ndarray
+    prototypes: np.ndarray
+    present: np.ndarray
+    CHANNELS: ClassVar[Mapping[str, str]] = {
+        "phi": "update", "first": "update", "second": "update", "prototypes": "prototypes", "present": "prototypes"}
+
+
+@dataclass(frozen=True)
+class TrainReply:
+    """update, prototypes, metrics: protected values, empty on a channel that is not in use."""
+
+    federation: bytes
+    round_index: int
+    update: bytes
+    prototypes: bytes
+    metrics: bytes
+    CHANNELS: ClassVar[Mapping[str, str]] = {"update": "update", "prototypes": "prototypes", "metrics": "metrics"}
+
+
+Request = EnrolRequest | TrainRequest | PhiRequest
+Reply = EnrolReply | TrainReply
+
+
+def read_request(data: bytes) -> Request:
+    """Decodes what a client receives; raises `WireError`."""
+    return decode(data, EnrolRequest, TrainRequest, PhiRequest)  # type: ignore[type-var]
+
+
+def bytes_by_channel(data: bytes) -> dict[str, int]:
+    """How many of a message's bytes carry each channel's values; the rest (headers, digests, keys) is `protocol`."""
+    message = decode(data, EnrolRequest, EnrolReply, TrainRequest, PhiRequest, TrainReply)  # type: ignore[type-var]
+    sizes: dict[str, int] = {}
+    for field, channel in message.CHANNELS.items():  # type: ignore[attr-defined]
+        value = getattr(message, field)
+        sizes[channel] = sizes.get(channel, 0) + (value.nbytes if isinstance(value, np.ndarray) else len(value))
+    sizes["protocol"] = len(data) - sum(sizes.values())
+    return sizes

@@ -1,0 +1,105 @@
+"""From what clients trained to a step on phi = [theta_0 | psi].
+
+The hypernetwork step needs g = sum_i J_i^T delta_i with J_i = d theta_i / d phi, which depends on client i's descriptor, so a sum of
+the deltas does not give g. Either the server pulls each update back itself (`SERVER`, FRAMP as published: it sees every
+update), or each client does (`CLIENT`: only sums are needed, and the descriptor stays home). Both fill the same vector::
+
+    contribution = [ J^T delta on theta_0 | mask as 0/1 | J^T delta on psi ]      n_target + n_target + (n_phi - n_target)
+
+The second part counts how many clients trained each coordinate, so that theta_0 can move by a per-coordinate mean.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from framp_private.federated.local_training import Decay, decayed
+from framp_private.models.hypernetwork import Generator
+
+
+class Pullback(Enum):
+    """Where J_i^T delta_i is computed."""
+
+    SERVER = "server"
+    CLIENT = "client"
+
+
+def contribution_size(generator: Generator) -> int:
+    """Length of a contribution."""
+    return generator.n_target + generator.n_phi
+
+
+def contributions(generator: Generator, phi: Tensor, descriptors: Tensor, budgets: Tensor, deltas: Tensor, masks: Tensor) -> np.ndarray:
+    """The summed contribution of n clients, float64.
+
+    Args:
+        phi: (n_phi,). descriptors: (n, d). budgets: (n,).
+        deltas: (n, n_target) given minus trained weights, zero outside the (n, n_target) bool masks.
+    """
+    pulled = generator.pullback(phi, descriptors, budgets, deltas)
+    cut = generator.n_target
+    return torch.cat([pulled[:cut], masks.sum(0).float(), pulled[cut:]]).numpy().astype(np.float64)
+
+
+@dataclass(frozen=True)
+class StepState:
+    """The optimiser's memory for psi: first and second moment, each (n_psi,), and the number of steps taken."""
+
+    first: Tensor
+    second: Tensor
+    count: int = 0
+
+
+@dataclass(frozen=True)
+class ServerStep:
+    """How phi moves.
+
+    Args:
+        optimizer: of psi, `adam` (betas .9, .999) or `sgd` with momentum.
+        learning_rate: of psi, times `decay` over the run.
+        backbone_rate: of theta_0; 1 takes the whole step.
+        backbone: theta_0 moves by the mean over clients that trained a coordinate (`coordinate_mean`) or over the cohort (`cohort_mean`).
+    """
+
+    optimizer: Literal["adam", "sgd"] = "adam"
+    learning_rate: float = 1e-3
+    decay: Decay = "linear"
+    momentum: float = 0.9
+    backbone_rate: float = 1.0
+    backbone: Literal["coordinate_mean", "cohort_mean"] = "coordinate_mean"
+
+    def initial(self, generator: Generator) -> StepState:
+        """No memory."""
+        zeros = torch.zeros(generator.n_phi - generator.n_target)
+        return StepState(zeros, zeros.clone())
+
+    def update(self, generator: Generator, total: np.ndarray, planned: int) -> tuple[Tensor, Tensor]:
+        """(theta_0's step (n_target,), psi's gradient (n_psi,)) from a summed contribution and the planned cohort size."""
+        n = generator.n_target
+        deltas, counts, pulled = total[:n], total[n : 2 * n], total[2 * n :]
+        divisor = np.maximum(counts, 1) if self.backbone == "coordinate_mean" else planned
+        return torch.from_numpy(deltas / divisor).float(), torch.from_numpy(pulled / planned).float()
+
+    def apply(self, generator: Generator, phi: Tensor, state: StepState, total: np.ndarray, planned: int,
+              progress: float) -> tuple[Tensor, StepState]:
+        """phi after one round; deltas point from trained to given weights, so the step is subtracted."""
+        backbone, gradient = self.update(generator, total, planned)
+        direction, state = self._direction(gradient, state)
+        step = torch.cat([backbone * self.backbone_rate, direction * self.learning_rate * decayed(self.decay, progress)])
+        return phi - step, state
+
+    def _direction(self, gradient: Tensor, state: StepState) -> tuple[Tensor, StepState]:
+        count = state.count + 1
+        if self.optimizer == "sgd":
+            velocity = state.first * self.momentum + gradient
+            return velocity, StepState(velocity, state.second, count)
+        first = state.first.lerp(gradient, 0.1)
+        second = state.second.lerp(gradient.square(), 0.001)
+        direction = (first / (1 - 0.9**count)) / ((second / (1 - 0.999**count)).sqrt() + 1e-8)
+        return direction, StepState(first, second, count)

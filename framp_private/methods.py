@@ -1,0 +1,116 @@
+"""FRAMP and its baselines as recipes: generator x submodel rule x alignment x local training x step on the server.
+
+A `Method` is a value; the functions below are the named ones, with the settings that served them best on digits (docs/reproducing.md). Change
+a part with `dataclasses.replace`, and bind a method to data with `federate`.
+
+    >>> framp().hypernetwork is not None, fiarse().hypernetwork is None, local().exchanges
+    (True, True, False)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from framp_private.errors import ConfigError
+from framp_private.federated.descriptor import DescriptorRule
+from framp_private.federated.federation import Federation
+from framp_private.federated.local_training import Alignment, LocalSGD
+from framp_private.federated.prototypes import Weighting
+from framp_private.federated.pullback import Pullback, ServerStep
+from framp_private.models.hypernetwork import Generator, Hypernetwork, HypernetworkShape, SharedBackbone
+from framp_private.models.submodel import SubmodelRule
+from framp_private.models.target import TargetNetwork
+from framp_private.protections import PlainSum, Plan
+from framp_private.randomness import Streams
+
+BUDGETS = (1.0, 1 / 4, 1 / 16, 1 / 64)
+"""The four budgets of the FRAMP and FIARSE protocols; client i gets the i-th in turn."""
+
+UNPROTECTED = Plan(PlainSum(), PlainSum(), PlainSum(), None)
+"""Every value in the clear, and no metrics: epsilon is infinite."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """A recipe. `hypernetwork` None means a shared backbone; `exchanges` False means that nothing leaves a client."""
+
+    name: str
+    hypernetwork: HypernetworkShape | None
+    submodel: SubmodelRule
+    trainer: LocalSGD
+    descriptor: DescriptorRule = DescriptorRule()
+    step: ServerStep = ServerStep()
+    pullback: Pullback = Pullback.SERVER
+    weighting: Weighting = "counts"
+    exchanges: bool = True
+
+
+def framp() -> Method:
+    """FRAMP (arXiv 2604.11278): hypernetwork, global top-k of the generated weights, alignment to class prototypes."""
+    return Method("framp", HypernetworkShape(), SubmodelRule(), LocalSGD(alignment=Alignment(1.0)))
+
+
+def fiarse() -> Method:
+    """FIARSE (arXiv 2407.19389): one shared backbone, its global top-k per budget, threshold-controlled gradients."""
+    return Method("fiarse", None, SubmodelRule(importance="fiarse"), LocalSGD(alignment=Alignment(0.0), fiarse=True))
+
+
+def fedavg() -> Method:
+    """One shared backbone and, for each budget, the fixed magnitude mask of its initialisation."""
+    return Method("fedavg", None, SubmodelRule(static=True), LocalSGD(alignment=Alignment(0.0)))
+
+
+def local() -> Method:
+    """No federation: each client trains the fixed mask of its budget alone, for the same number of steps."""
+    return replace(fedavg(), name="local", exchanges=False)
+
+
+def framp_without_hypernetwork() -> Method:
+    """Ablation: the shared backbone with FRAMP's mask and alignment."""
+    return replace(framp(), name="framp-without-hypernetwork", hypernetwork=None)
+
+
+def framp_without_alignment() -> Method:
+    """Ablation: lambda = 0, no prototypes are exchanged."""
+    return replace(framp(), name="framp-without-alignment", trainer=replace(framp().trainer, alignment=Alignment(0.0)))
+
+
+def framp_layerwise() -> Method:
+    """Ablation: every tensor keeps the budget's share instead of one ranking over the whole network."""
+    return replace(framp(), name="framp-layerwise", submodel=SubmodelRule(scope="layerwise"))
+
+
+def framp_static_mask() -> Method:
+    """Ablation: the mask of the initialisation, never moved."""
+    return replace(framp(), name="framp-static-mask", submodel=SubmodelRule(static=True))
+
+
+RECIPES = (framp, fiarse, fedavg, local, framp_without_hypernetwork, framp_without_alignment, framp_layerwise, framp_static_mask)
+
+
+def federate(
+    method: Method, network: TargetNetwork, clients: Sequence[str], *, rounds: int, budgets: Sequence[float] = BUDGETS,
+    clients_per_round: int | None = None, plan: Plan = UNPROTECTED, seed: int = 0,
+) -> Federation:
+    """Binds a method to a target network and the names of its clients.
+
+    Args:
+        clients: names in order; client i gets `budgets[i mod len(budgets)]`.
+        rounds: planned rounds, >= 1. clients_per_round: default all. plan: a protection for each channel.
+        seed: of initialisation, sampling and batches.
+
+    Raises:
+        ConfigError: no rounds, no clients or no budgets. PlanError, ModelError: see `Federation`.
+    """
+    if rounds < 1 or not clients or not budgets:
+        raise ConfigError(f"rounds={rounds}, clients={len(clients)}, budgets={list(budgets)}: at least one of each is needed")
+    shares: Mapping[str, float] = {name: budgets[place % len(budgets)] for place, name in enumerate(clients)}
+    generator: Generator = SharedBackbone(network.n_parameters)
+    if method.hypernetwork is not None:
+        generator = Hypernetwork(network.n_parameters, method.descriptor.size(network), method.hypernetwork)
+    return Federation(
+        network=network, generator=generator, submodel=method.submodel, trainer=method.trainer, descriptor=method.descriptor,
+        step=method.step, plan=plan, pullback=method.pullback, budgets=shares,
+        cohort=clients_per_round if clients_per_round is not None else len(clients), rounds=rounds,
+        streams=Streams(seed), weighting=method.weighting)

@@ -1,0 +1,1 @@
+"""Target networks, hypernetworks and the rule that cuts a submodel out of generated weights."""

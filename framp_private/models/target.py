@@ -1,0 +1,115 @@
+"""A target network: a module whose weights arrive from outside as one flat vector.
+
+The federation speaks of weights as a vector of `n_parameters` float32 values, in the order of the module's
+`named_parameters`. `TargetNetwork` owns one working copy of the module whose parameters and gradients are views of
+two flat buffers, so that loading weights and taking a masked step are single vector operations.
+
+    >>> network = TargetNetwork(lambda: torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU(), torch.nn.Linear(3, 2)))
+    >>> network.n_parameters, network.feature_dim, network.n_classes
+    (23, 3, 2)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from framp_private.errors import ModelError
+from framp_private.models.flat import bind, describe, flatten
+from framp_private.randomness import Streams
+
+
+class TargetNetwork:
+    """A module without BatchNorm, run with weights that are supplied at each use.
+
+    `maskable` (n_parameters,) bool marks the `n_maskable` coordinates that a budget counts: all but those of
+    normalisation layers. `weights` and `gradient` are the flat buffers of the working module.
+
+    Args:
+        build: makes the module; called once, inside a seeded scope that leaves global generators alone.
+        classifier: dotted name of the last linear layer; its input is the representation that prototypes are
+            made of. Default: the last module with `in_features` and `out_features`.
+
+    Raises:
+        ModelError: the module has BatchNorm or running statistics, no linear classifier, no parameters, or
+            parameters that are not float32.
+    """
+
+    def __init__(self, build: Callable[[], nn.Module], classifier: str | None = None) -> None:
+        with Streams(0).child("structure").as_torch_default():
+            module = build()
+        _refuse(module)
+        self._build = build
+        self.module = module
+        self.classifier_name = classifier or _last_linear(module)
+        head = module.get_submodule(self.classifier_name)
+        self.feature_dim, self.n_classes = int(head.in_features), int(head.out_features)  # type: ignore[arg-type]
+        self.tensors = describe(module)
+        self.n_parameters = self.tensors.total
+        self.maskable = self.tensors.maskable_coordinates()
+        self.n_maskable = int(self.maskable.sum())
+        self.weights, self.gradient = bind(module)
+        self._features: Tensor | None = None
+        head.register_forward_pre_hook(self._keep_features)
+
+    def initial_weights(self, streams: Streams) -> Tensor:
+        """(n_parameters,) float32: the module's own initialisation, drawn from the given stream."""
+        with streams.as_torch_default():
+            module = self._build()
+        return flatten(module)
+
+    def load(self, weights: Tensor) -> None:
+        """Copies (n_parameters,) float32 into the working module."""
+        self.weights.copy_(weights)
+
+    def forward(self, x: Tensor, edge_index: Tensor | None = None, nodes: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Logits (n, n_classes) and representations (n, feature_dim) under the loaded weights.
+
+        With `edge_index` (2, edges) the module is called as `module(x, edge_index)` on the whole graph;
+        `nodes` then picks the rows that are returned.
+        """
+        logits: Tensor = self.module(x) if edge_index is None else self.module(x, edge_index)
+        features = self._features
+        self._features = None
+        if features is None:
+            raise ModelError(f"classifier={self.classifier_name!r} was not called in the forward pass: name the layer that makes the logits")
+        features = features.flatten(1)
+        return (logits, features) if nodes is None else (logits[nodes], features[nodes])
+
+    def as_module(self, weights: Tensor) -> nn.Module:
+        """An independent module with these weights, in evaluation mode, for prediction outside the federation."""
+        with Streams(0).child("structure").as_torch_default():
+            module = self._build()
+        with torch.no_grad():
+            for value, part in zip(module.parameters(), self.tensors.slices(), strict=True):
+                value.copy_(weights[part].view_as(value))
+        return module.eval()
+
+    def _keep_features(self, _module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        self._features = inputs[0]
+
+
+def _refuse(module: nn.Module) -> None:
+    for name, part in module.named_modules():
+        if "BatchNorm" in type(part).__name__:
+            raise ModelError(
+                f"layer {name!r} is {type(part).__name__}: batch statistics mix records, which breaks per-record "
+                "privacy and class prototypes; use GroupNorm or LayerNorm instead")
+        if getattr(part, "track_running_stats", False):
+            raise ModelError(f"layer {name!r} keeps running statistics that would leave the client in no channel: "
+                             "build it with track_running_stats=False")
+    parameters = list(module.named_parameters())
+    if not parameters:
+        raise ModelError("the module has no parameters: nothing can be trained")
+    for name, value in parameters:
+        if value.dtype != torch.float32:
+            raise ModelError(f"parameter {name!r} has dtype {value.dtype}, must be torch.float32: call .float() in build")
+
+
+def _last_linear(module: nn.Module) -> str:
+    names = [name for name, part in module.named_modules() if hasattr(part, "in_features") and hasattr(part, "out_features")]
+    if not names:
+        raise ModelError("the module has no linear classifier: pass classifier=, the name of the layer that makes the logits")
+    return names[-1]

@@ -1,0 +1,1 @@
+"""What a run may claim, and the ledger that records what it spent."""

@@ -1,0 +1,66 @@
+"""What a run may say about privacy. Every table, log line and report takes its words from here.
+
+A claim is never an epsilon alone: it names its unit, neighbouring relation, delta, trust model and scope.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+Unit = Literal["record", "client"]
+UNITS: tuple[Unit, ...] = ("record", "client")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One privacy claim.
+
+    Args:
+        unit: what one neighbour differs in: one record, or all of one client.
+        epsilon: None where there is no guarantee, which reads as infinite.
+        delta: in (0, 1); None without a guarantee.
+        relation: the neighbouring relation.
+        trust_model: whom the guarantee needs to be honest.
+        scope: which releases are counted.
+    """
+
+    unit: Unit
+    epsilon: float | None
+    delta: float | None
+    relation: str
+    trust_model: str
+    scope: str
+
+    def as_row(self) -> dict[str, object]:
+        """The claim as it stands in `summary.json`, without its unit, which is the key there."""
+        row = asdict(self)
+        del row["unit"]
+        return row
+
+    @property
+    def bounded(self) -> bool:
+        """Whether there is any guarantee."""
+        return self.epsilon is not None and math.isfinite(self.epsilon)
+
+
+def no_guarantee(unit: Unit) -> Claim:
+    """The claim of a run in which something left a client without noise."""
+    return Claim(unit, None, None, "add/remove", "none: every receiver of a message is trusted", "this run alone")
+
+
+def nothing_released(unit: Unit) -> Claim:
+    """The claim of a run in which nothing left any client."""
+    return Claim(unit, 0.0, 0.0, "add/remove", "nobody: no message was sent", "this run alone")
+
+
+def statement(claims: Sequence[Claim]) -> str:
+    """One line for terminals and reports."""
+    held = [claim for claim in claims if claim.bounded]
+    if not held:
+        return "privacy: none, epsilon = infinite"
+    return "; ".join(
+        f"privacy: epsilon = {claim.epsilon:.3g}, delta = {claim.delta:g}, unit {claim.unit}, {claim.relation}, "
+        f"{claim.trust_model}, scope: {claim.scope}" for claim in held)

@@ -1,0 +1,11 @@
+"""Every protection, and the plan that gives each channel one."""
+
+from framp_private.protections.base import (
+    CHANNELS as CHANNELS,
+    Channel as Channel,
+    Protection as Protection,
+    ServerView as ServerView,
+    Total as Total,
+)
+from framp_private.protections.plain import PlainSum as PlainSum
+from framp_private.protections.plan import Plan as Plan

@@ -1,0 +1,110 @@
+"""The protection interface: what a client does before sending, what the server does with what arrives, what it costs.
+
+A protection is a frozen value that holds both halves, so that neither can be forgotten or drift from the other::
+
+    client   value --protect--> bytes                                  exactly once per round and channel
+    server   open(cohort) -> session; session.add(client, bytes); session.close(exchange) -> Total
+    ledger   event(cohort)                                             what the release costs
+    report   server_view()                                             what the server sees, and whom that trusts
+
+`open` and `close` get the engine's `exchange`, so that a protocol may make as many trips as it needs before and after the
+values travel. Sessions take one client at a time: memory does not grow with the cohort.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, Protocol
+
+import numpy as np
+from dp_accounting import DpEvent
+
+from framp_private.randomness import Entropy
+
+Channel = Literal["descriptor", "update", "prototypes", "metrics"]
+CHANNELS: tuple[Channel, ...] = ("descriptor", "update", "prototypes", "metrics")
+
+Exchange = Callable[[Mapping[str, bytes]], Iterator[tuple[str, bytes]]]
+"""Delivers a request to each named client and yields the replies as they come; a client that yields none dropped out.
+
+Requests may be a lazy mapping whose values are made when they are asked for.
+"""
+
+Lift = Callable[[Sequence[str], Sequence[np.ndarray]], np.ndarray]
+"""Turns the values of some clients into the sum of their contributions: the identity sum, or a pullback."""
+
+
+def plain_lift(clients: Sequence[str], values: Sequence[np.ndarray]) -> np.ndarray:
+    """The sum of the values themselves."""
+    del clients
+    total = values[0].astype(np.float64)
+    for value in values[1:]:
+        total += value
+    return total
+
+
+@dataclass(frozen=True)
+class Total:
+    """What a channel delivers: a sum, never an average.
+
+    Args:
+        value: the sum over survivors, float64.
+        count: how many survived.
+        measurements: numbers about the sum that the protection may show, by name.
+    """
+
+    value: np.ndarray
+    count: int
+    measurements: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ServerView:
+    """What the server learns from a channel.
+
+    Args:
+        granularity: `client` if it sees each client's value, `sum` if only the total.
+        minimum_cohort: how many clients a total is over, at least.
+        trust: which party must behave for that to hold.
+        metadata: what stays visible beside the values.
+    """
+
+    granularity: Literal["client", "sum"]
+    minimum_cohort: int
+    trust: str
+    metadata: tuple[str, ...]
+
+
+class Session(Protocol):
+    """The server's half of one round on one channel."""
+
+    def add(self, client: str, payload: bytes) -> None:
+        """Takes one client's protected value; raises `ProtocolError` if it cannot be what that client owes."""
+
+    def close(self, exchange: Exchange) -> Total:
+        """The total over all clients added; raises `BelowThreshold` if they are too few."""
+
+
+class Protection(Protocol):
+    """See the module docstring. Implementations are frozen dataclasses.
+
+    `randomised` says that `protect` draws from `Entropy`, so that what it made must be stored and resent, never made again.
+    """
+
+    randomised: ClassVar[bool]
+
+    def protect(self, value: np.ndarray, entropy: Entropy) -> bytes:
+        """What leaves the client for `value` (any shape, float32). Redrawing noise averages it away: call it once."""
+
+    def reveal(self, payload: bytes) -> np.ndarray:
+        """One client's value as the server may see it; raises `PlanError` if it may not."""
+
+    def open(self, cohort: Sequence[str], size: int | None, lift: Lift, exchange: Exchange) -> Session:
+        """Starts a round; `size` is the number of values each client owes, None where they differ."""
+
+    def event(self, cohort: Sequence[str]) -> DpEvent:
+        """What one round costs; `NonPrivateDpEvent` where there is no guarantee."""
+
+    def server_view(self) -> ServerView:
+        """What the server sees."""

@@ -1,0 +1,125 @@
+"""The folder a run leaves behind: which files there are, and the rules for starting, resuming and finishing one.
+
+::
+
+    config.yaml     the resolved configuration        metrics.jsonl   a row per round
+    ledger.jsonl    the federation's ledger           ledgers/        one per client
+    checkpoint/     the last committed state          transcript/     with --record-transcript
+    summary.json    written last: the run is done     report.html     one self-contained file
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from framp_private.checkpoint import write_atomically
+from framp_private.errors import RunError
+from framp_private.privacy.ledger import Head, Ledger
+
+UNPROTECTED_EVENT = "NonPrivateDpEvent"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run's folder. `prepare` makes or checks it; nothing is written before that succeeds."""
+
+    path: Path
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run wrote its summary."""
+        return (self.path / "summary.json").is_file()
+
+    def prepare(self, config: Mapping[str, Any], resume: bool) -> None:
+        """Starts a new folder, or checks that an interrupted one is the same run.
+
+        Raises:
+            RunError: a finished run is in the way, an unfinished one is there without `resume`, or its config differs.
+        """
+        stored = self.path / "config.yaml"
+        if self.finished and not resume:
+            raise RunError(f"out={self.path} holds a finished run: choose another folder, or remove it")
+        if stored.is_file():
+            if not resume:
+                raise RunError(f"out={self.path} holds an unfinished run: add --resume to go on, or choose another folder")
+            before = yaml.safe_load(stored.read_text())
+            changed = sorted(key for key in {*before, *config} if before.get(key) != config.get(key))
+            if changed:
+                raise RunError(f"out={self.path} was started with other values of {', '.join(changed)}: resume with its own config.yaml")
+            return
+        if self.path.exists() and any(item.name != "config.yaml.partial" for item in self.path.iterdir()):
+            raise RunError(f"out={self.path} is not empty and holds no run: choose another folder")
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_atomically(stored, yaml.safe_dump(dict(config), sort_keys=False).encode())
+
+    def config(self) -> dict[str, Any]:
+        """The resolved configuration; raises `RunError` if the folder holds no run."""
+        try:
+            return dict(yaml.safe_load((self.path / "config.yaml").read_text()))
+        except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
+            raise RunError(f"{self.path} holds no run: config.yaml is missing or unreadable") from error
+
+    def summary(self) -> dict[str, Any]:
+        """The summary of a finished run; raises `RunError`."""
+        try:
+            return dict(json.loads((self.path / "summary.json").read_text()))
+        except (OSError, ValueError) as error:
+            raise RunError(f"{self.path} holds no finished run: resume it with --resume") from error
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Marks the run as done."""
+        write_atomically(self.path / "summary.json", json.dumps(summary, indent=1).encode())
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The rows of metrics.jsonl."""
+        path = self.path / "metrics.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+    def metrics_bytes(self) -> int:
+        """Size of metrics.jsonl, which a checkpoint remembers."""
+        path = self.path / "metrics.jsonl"
+        return path.stat().st_size if path.is_file() else 0
+
+    def append_metrics(self, row: Mapping[str, Any]) -> None:
+        """Adds one row."""
+        with (self.path / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(row) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def cut_metrics(self, size: int) -> None:
+        """Forgets rows written after the checkpoint that is resumed from; raises `RunError` if earlier ones are missing."""
+        path = self.path / "metrics.jsonl"
+        if self.metrics_bytes() < size:
+            raise RunError(f"{path} has lost rows that the checkpoint knows: restore it from a copy")
+        if path.is_file():
+            with path.open("r+b") as file:
+                file.truncate(size)
+
+
+class Ledgers:
+    """The federation's ledger and one for each client, in a run folder."""
+
+    def __init__(self, folder: Path, clients: list[str]) -> None:
+        self._federation = Ledger.open(folder / "ledger.jsonl", unit="record")
+        self._clients = {name: Ledger.open(folder / "ledgers" / f"{name}.jsonl", unit="record", owner=name) for name in clients}
+
+    def spend(self, clients: tuple[str, ...], channels: tuple[str, ...], label: str) -> None:
+        """Before a release without guarantee: a row in the federation's ledger, and one in the ledger of each client that
+        has none yet, as nothing that follows can make an infinite epsilon larger."""
+        if channels:
+            self._federation.spend(f"{UNPROTECTED_EVENT} on {', '.join(channels)}", label)
+            for name in clients:
+                self._clients[name].spend(UNPROTECTED_EVENT, "all channels, all rounds")
+
+    def heads(self) -> dict[str, dict[str, Any]]:
+        """Row count and hash of every ledger, by owner."""
+        heads: dict[str, Head] = {"federation": self._federation.head, **{name: ledger.head for name, ledger in self._clients.items()}}
+        return {name: asdict(head) for name, head in heads.items()}
