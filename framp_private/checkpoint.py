@@ -56,7 +56,12 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     stem = f"state-{checkpoint.round_index:06d}"
     data = save({name: value.contiguous() for name, value in checkpoint.tensors.items()})
     write_atomically(folder / f"{stem}.safetensors", data)
-    body = {"version": VERSION, "round": checkpoint.round_index, "tensors": hashlib.sha256(data).hexdigest(), "facts": checkpoint.facts}
+    body = {
+        "version": VERSION,
+        "round": checkpoint.round_index,
+        "tensors": hashlib.sha256(data).hexdigest(),
+        "facts": checkpoint.facts,
+    }
     row = {**body, "sha256": _digest(body)}
     write_atomically(folder / f"{stem}.json", json.dumps(row, sort_keys=True).encode())
     for item in folder.iterdir():
@@ -70,7 +75,9 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
     Raises:
         CheckpointError: it is truncated, altered, or of another version.
     """
-    found = sorted(path for path in folder.glob("state-*.json") if _NAME.fullmatch(path.name)) if folder.is_dir() else []
+    found = (
+        sorted(path for path in folder.glob("state-*.json") if _NAME.fullmatch(path.name)) if folder.is_dir() else []
+    )
     if not found:
         return None
     path = found[-1]
@@ -79,14 +86,17 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
         body = {key: value for key, value in row.items() if key != "sha256"}
         data = path.with_suffix(".safetensors").read_bytes()
         if row["sha256"] != _digest(body) or row["tensors"] != hashlib.sha256(data).hexdigest():
-            raise CheckpointError(f"checkpoint {path} was altered or cut: its digests do not match; restore it from a copy, "
-                                  "or start a new run in another folder")
+            raise CheckpointError(
+                f"checkpoint {path} was altered or cut: its digests do not match; restore it from a copy, "
+                "or start a new run in another folder"
+            )
         if row["version"] != VERSION:
             raise CheckpointError(f"checkpoint {path} has version {row['version']}, this release reads {VERSION}")
         return Checkpoint(row["round"], load(data), row["facts"])
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise CheckpointError(f"checkpoint {path} cannot be read ({error}): restore it from a copy, or start a new run "
-                              "in another folder") from error
+        raise CheckpointError(
+            f"checkpoint {path} cannot be read ({error}): restore it from a copy, or start a new run in another folder"
+        ) from error
 
 
 def _digest(body: Mapping[str, Any]) -> str:

@@ -59,8 +59,13 @@ class Serving:
         """Generates from the client's descriptor and masks at the budget; no training."""
         federation = self.federation
         if federation.personalised and name not in self.descriptors:
-            self.descriptors[name] = self.state.descriptors[name] if name in self.state.descriptors else federation.descriptor.compute(
-                federation.network, federation.theta_0, data, federation.streams.child("descriptor", name))
+            self.descriptors[name] = (
+                self.state.descriptors[name]
+                if name in self.state.descriptors
+                else federation.descriptor.compute(
+                    federation.network, federation.theta_0, data, federation.streams.child("descriptor", name)
+                )
+            )
         weights = federation.weights(self.state.phi, self.descriptors.get(name, torch.zeros(0)), budget)
         mask = federation.mask(weights, budget, self.state.moments)
         return Model(weights * mask, mask)
@@ -74,14 +79,14 @@ def logits(network: TargetNetwork, weights: Tensor, data: ClientData, rows: Tens
         if data.edge_index is not None:
             made = network.forward(data.x, data.edge_index, rows)[0]
         else:
-            made = torch.cat([network.forward(data.x[part])[0] for part in rows.split(block)]) if len(rows) else torch.zeros(0, network.n_classes)
+            made = torch.cat([network.forward(data.x[part])[0] for part in torch.split(rows, block)])
     network.module.train()
     return made
 
 
 def accuracy(network: TargetNetwork, weights: Tensor, data: ClientData, rows: Tensor) -> float:
     """Share of rows whose label is the largest logit."""
-    return float((logits(network, weights, data, rows).argmax(1) == data.y[rows]).float().mean())
+    return float((logits(network, weights, data, rows).argmax(1) == data.y[rows]).double().mean())
 
 
 def by_budget(budgets: Mapping[str, float], values: Mapping[str, float]) -> Table:
@@ -91,13 +96,17 @@ def by_budget(budgets: Mapping[str, float], values: Mapping[str, float]) -> Tabl
     return {**table, "mean": float(np.mean(list(values.values())))}
 
 
-def local_accuracies(federation: Federation, served: Served, dataset: FederatedDataset, split: str = "test") -> dict[str, float]:
+def local_accuracies(
+    federation: Federation, served: Served, dataset: FederatedDataset, split: str = "test"
+) -> dict[str, float]:
     """Each client's accuracy on its own records of `split`; a client without such records is left out."""
     scores = {}
     for name, data in dataset.clients.items():
         rows: Tensor = getattr(data, split)
         if len(rows):
-            scores[name] = accuracy(federation.network, served(name, data, federation.budgets[name]).weights, data, rows)
+            scores[name] = accuracy(
+                federation.network, served(name, data, federation.budgets[name]).weights, data, rows
+            )
     return scores
 
 
@@ -107,7 +116,10 @@ def union_accuracies(federation: Federation, served: Served, dataset: FederatedD
     scores = {}
     for name, data in dataset.clients.items():
         weights = served(name, data, federation.budgets[name]).weights
-        right = sum(float((logits(federation.network, weights, part, rows).argmax(1) == part.y[rows]).sum()) for part, rows in union)
+        right = sum(
+            float((logits(federation.network, weights, part, rows).argmax(1) == part.y[rows]).sum())
+            for part, rows in union
+        )
         scores[name] = right / sum(len(rows) for _, rows in union)
     return scores
 
@@ -118,12 +130,17 @@ def unseen_accuracies(federation: Federation, served: Served, dataset: Federated
         return None
     table: Table = {}
     for budget in sorted(set(federation.budgets.values())):
-        scores = [accuracy(federation.network, served(name, data, budget).weights, data, data.test) for name, data in dataset.unseen.items()]
+        scores = [
+            accuracy(federation.network, served(name, data, budget).weights, data, data.test)
+            for name, data in dataset.unseen.items()
+        ]
         table[budget_name(budget)] = float(np.mean(scores))
     return {**table, "mean": float(np.mean([value for value in table.values() if value is not None]))}
 
 
-def home_trained(federation: Federation, served: Served, prototypes: GlobalPrototypes, name: str, data: ClientData, steps: int) -> Model:
+def home_trained(
+    federation: Federation, served: Served, prototypes: GlobalPrototypes, name: str, data: ClientData, steps: int
+) -> Model:
     """The client's served model after `steps` more steps at home, on its own mask; nothing is released."""
     model = served(name, data, federation.budgets[name])
     trainer: LocalSGD = replace(federation.trainer, steps=steps)

@@ -14,7 +14,9 @@ class HomeTraining:
 
     def __init__(self, federation: Federation, dataset: FederatedDataset) -> None:
         self._federation, self._dataset = federation, dataset
-        self._masks = {budget: federation.mask(federation.theta_0, budget, None) for budget in set(federation.budgets.values())}
+        self._masks = {
+            budget: federation.mask(federation.theta_0, budget, None) for budget in set(federation.budgets.values())
+        }
         self.weights = {name: federation.theta_0 * self._mask(name) for name in dataset.clients}
 
     def step(self, round_index: int) -> None:
@@ -23,7 +25,14 @@ class HomeTraining:
         for name, data in self._dataset.clients.items():
             streams = federation.streams.child("local", name, round_index)
             self.weights[name] = federation.trainer.train(
-                federation.network, self.weights[name], self._mask(name), data, None, streams, federation.progress(round_index))
+                federation.network,
+                self.weights[name],
+                self._mask(name),
+                data,
+                None,
+                streams,
+                federation.progress(round_index),
+            )
 
     def __call__(self, name: str, data: ClientData, budget: float) -> Model:
         """The client's own model."""

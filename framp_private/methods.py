@@ -86,12 +86,28 @@ def framp_static_mask() -> Method:
     return replace(framp(), name="framp-static-mask", submodel=SubmodelRule(static=True))
 
 
-RECIPES = (framp, fiarse, fedavg, local, framp_without_hypernetwork, framp_without_alignment, framp_layerwise, framp_static_mask)
+RECIPES = (
+    framp,
+    fiarse,
+    fedavg,
+    local,
+    framp_without_hypernetwork,
+    framp_without_alignment,
+    framp_layerwise,
+    framp_static_mask,
+)
 
 
 def federate(
-    method: Method, network: TargetNetwork, clients: Sequence[str], *, rounds: int, budgets: Sequence[float] = BUDGETS,
-    clients_per_round: int | None = None, plan: Plan = UNPROTECTED, seed: int = 0,
+    method: Method,
+    network: TargetNetwork,
+    clients: Sequence[str],
+    *,
+    rounds: int,
+    budgets: Sequence[float] = BUDGETS,
+    clients_per_round: int | None = None,
+    plan: Plan = UNPROTECTED,
+    seed: int = 0,
 ) -> Federation:
     """Binds a method to a target network and the names of its clients.
 
@@ -104,13 +120,25 @@ def federate(
         ConfigError: no rounds, no clients or no budgets. PlanError, ModelError: see `Federation`.
     """
     if rounds < 1 or not clients or not budgets:
-        raise ConfigError(f"rounds={rounds}, clients={len(clients)}, budgets={list(budgets)}: at least one of each is needed")
+        raise ConfigError(
+            f"rounds={rounds}, clients={len(clients)}, budgets={list(budgets)}: at least one of each is needed"
+        )
     shares: Mapping[str, float] = {name: budgets[place % len(budgets)] for place, name in enumerate(clients)}
     generator: Generator = SharedBackbone(network.n_parameters)
     if method.hypernetwork is not None:
         generator = Hypernetwork(network.n_parameters, method.descriptor.size(network), method.hypernetwork)
     return Federation(
-        network=network, generator=generator, submodel=method.submodel, trainer=method.trainer, descriptor=method.descriptor,
-        step=method.step, plan=plan, pullback=method.pullback, budgets=shares,
-        cohort=clients_per_round if clients_per_round is not None else len(clients), rounds=rounds,
-        streams=Streams(seed), weighting=method.weighting)
+        network=network,
+        generator=generator,
+        submodel=method.submodel,
+        trainer=method.trainer,
+        descriptor=method.descriptor,
+        step=method.step,
+        plan=plan,
+        pullback=method.pullback,
+        budgets=shares,
+        cohort=clients_per_round if clients_per_round is not None else len(clients),
+        rounds=rounds,
+        streams=Streams(seed),
+        weighting=method.weighting,
+    )

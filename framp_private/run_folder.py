@@ -48,11 +48,15 @@ class RunFolder:
             raise RunError(f"out={self.path} holds a finished run: choose another folder, or remove it")
         if stored.is_file():
             if not resume:
-                raise RunError(f"out={self.path} holds an unfinished run: add --resume to go on, or choose another folder")
+                raise RunError(
+                    f"out={self.path} holds an unfinished run: add --resume to go on, or choose another folder"
+                )
             before = yaml.safe_load(stored.read_text())
             changed = sorted(key for key in {*before, *config} if before.get(key) != config.get(key))
             if changed:
-                raise RunError(f"out={self.path} was started with other values of {', '.join(changed)}: resume with its own config.yaml")
+                raise RunError(
+                    f"out={self.path} was started with other values of {', '.join(changed)}: resume with its own config.yaml"
+                )
             return
         if self.path.exists() and any(item.name != "config.yaml.partial" for item in self.path.iterdir()):
             raise RunError(f"out={self.path} is not empty and holds no run: choose another folder")
@@ -109,7 +113,9 @@ class Ledgers:
 
     def __init__(self, folder: Path, clients: list[str]) -> None:
         self._federation = Ledger.open(folder / "ledger.jsonl", unit="record")
-        self._clients = {name: Ledger.open(folder / "ledgers" / f"{name}.jsonl", unit="record", owner=name) for name in clients}
+        self._clients = {
+            name: Ledger.open(folder / "ledgers" / f"{name}.jsonl", unit="record", owner=name) for name in clients
+        }
 
     def spend(self, clients: tuple[str, ...], channels: tuple[str, ...], label: str) -> None:
         """Before a release without guarantee: a row in the federation's ledger, and one in the ledger of each client that
@@ -121,5 +127,8 @@ class Ledgers:
 
     def heads(self) -> dict[str, dict[str, Any]]:
         """Row count and hash of every ledger, by owner."""
-        heads: dict[str, Head] = {"federation": self._federation.head, **{name: ledger.head for name, ledger in self._clients.items()}}
+        heads: dict[str, Head] = {
+            "federation": self._federation.head,
+            **{name: ledger.head for name, ledger in self._clients.items()},
+        }
         return {name: asdict(head) for name, head in heads.items()}

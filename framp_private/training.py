@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from framp_private import evaluation
-from framp_private.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from framp_private.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, write_atomically
 from framp_private.data.base import FederatedDataset
 from framp_private.engines.in_process import Drops, InProcess, nobody_drops
 from framp_private.errors import CheckpointError
@@ -31,8 +31,10 @@ from framp_private.federated.server import ServerState
 from framp_private.home import HomeTraining
 from framp_private.models.submodel import Moments
 from framp_private.randomness import Entropy
+from framp_private.report import render_report
 from framp_private.run_folder import Ledgers, RunFolder
 from framp_private.transcript import TRAFFIC_KEYS, Transcript
+from framp_private.version import __version__
 
 OnRound = Callable[[int, Mapping[str, Any]], None]
 """Called after each round with the number of finished rounds and the row of metrics.jsonl."""
@@ -77,8 +79,15 @@ class Seconds:
 class Training:
     """A run between two rounds. `exchanges` False trains each client at home instead."""
 
-    def __init__(self, federation: Federation, dataset: FederatedDataset, *, exchanges: bool = True,
-                 drops: Drops = nobody_drops, transcript: Transcript | None = None) -> None:
+    def __init__(
+        self,
+        federation: Federation,
+        dataset: FederatedDataset,
+        *,
+        exchanges: bool = True,
+        drops: Drops = nobody_drops,
+        transcript: Transcript | None = None,
+    ) -> None:
         self.federation, self.dataset, self.exchanges = federation, dataset, exchanges
         clients = {name: Client(name, data, federation, Entropy()) for name, data in dataset.clients.items()}
         self.engine = InProcess(clients, drops=drops, transcript=transcript)
@@ -111,19 +120,33 @@ class Training:
             return {"round": index + 1, "cohort": len(self.dataset.clients), "survivors": len(self.dataset.clients)}
         self.engine.begin(index)
         self.state, report = run_round(self.federation, self.state, self.engine.exchange)
-        return {"round": index + 1, "cohort": len(report.cohort), "survivors": len(report.survivors), **report.measurements}
+        return {
+            "round": index + 1,
+            "cohort": len(report.cohort),
+            "survivors": len(report.survivors),
+            **report.measurements,
+        }
 
     def accuracies(self) -> dict[str, Any]:
         """Local test and validation accuracy now, by budget."""
-        return {split: evaluation.by_budget(self.federation.budgets, values) if values else None
-                for split, values in ((split, evaluation.local_accuracies(self.federation, self.serves, self.dataset, split))
-                                      for split in ("test", "validation"))}
+        return {
+            split: evaluation.by_budget(self.federation.budgets, values) if values else None
+            for split, values in (
+                (split, evaluation.local_accuracies(self.federation, self.serves, self.dataset, split))
+                for split in ("test", "validation")
+            )
+        }
 
     def tensors(self) -> dict[str, Tensor]:
         """Every array of the run."""
         state = self.state
-        found = {"phi": state.phi, "step.first": state.step.first, "step.second": state.step.second,
-                 "prototypes.values": state.prototypes.values, "prototypes.present": state.prototypes.present}
+        found = {
+            "phi": state.phi,
+            "step.first": state.step.first,
+            "step.second": state.step.second,
+            "prototypes.values": state.prototypes.values,
+            "prototypes.present": state.prototypes.present,
+        }
         if state.moments is not None:
             found |= {"moments.first": state.moments.first, "moments.second": state.moments.second}
         found |= {f"descriptor/{name}": value for name, value in state.descriptors.items()}
@@ -143,16 +166,27 @@ class Training:
 
         moments = Moments(found["moments.first"], found["moments.second"]) if "moments.first" in found else None
         self.state = ServerState(
-            checkpoint.round_index, found["phi"], StepState(found["step.first"], found["step.second"], facts["step_count"]),
-            GlobalPrototypes(found["prototypes.values"], found["prototypes.present"]), moments, named("descriptor/"))
-        self.engine.states |= {name: ClientState.from_bytes(value.numpy().tobytes()) for name, value in named("client/").items()}
+            checkpoint.round_index,
+            found["phi"],
+            StepState(found["step.first"], found["step.second"], facts["step_count"]),
+            GlobalPrototypes(found["prototypes.values"], found["prototypes.present"]),
+            moments,
+            named("descriptor/"),
+        )
+        self.engine.states |= {
+            name: ClientState.from_bytes(value.numpy().tobytes()) for name, value in named("client/").items()
+        }
         self.engine.traffic.totals = {way: dict(sizes) for way, sizes in facts["traffic"].items()}
         if self.home is not None:
             self.home.weights |= named("home/")
 
     def facts(self) -> dict[str, Any]:
         """Everything of the run that is no array."""
-        return {"federation": self.federation.digest.hex(), "step_count": self.state.step.count, "traffic": self.engine.traffic.totals}
+        return {
+            "federation": self.federation.digest.hex(),
+            "step_count": self.state.step.count,
+            "traffic": self.engine.traffic.totals,
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,8 +209,16 @@ class Run:
         return training.serves(client, data, budgets.get(client, max(budgets.values())))
 
 
-def train(federation: Federation, dataset: FederatedDataset, *, exchanges: bool = True, out: Path | None = None,
-          config: Mapping[str, Any] | None = None, resume: bool = False, options: Options = Options()) -> Run:
+def train(
+    federation: Federation,
+    dataset: FederatedDataset,
+    *,
+    exchanges: bool = True,
+    out: Path | None = None,
+    config: Mapping[str, Any] | None = None,
+    resume: bool = False,
+    options: Options = Options(),
+) -> Run:
     """Trains to the last round.
 
     Args:
@@ -200,10 +242,16 @@ def train(federation: Federation, dataset: FederatedDataset, *, exchanges: bool 
     while training.state.round_index < federation.rounds:
         rows.append(_round(training, folder, ledgers, seconds, options))
     summary = _summarise(training, rows, described, ledgers, seconds, options)
+    if folder is not None:
+        page = render_report(summary, rows, described, __version__)
+        write_atomically(folder.path / "report.html", page.encode())
+        folder.write_summary(summary)
     return Run(training, summary, out)
 
 
-def _start(training: Training, folder: RunFolder | None, ledgers: Ledgers | None, seconds: Seconds) -> list[dict[str, Any]]:
+def _start(
+    training: Training, folder: RunFolder | None, ledgers: Ledgers | None, seconds: Seconds
+) -> list[dict[str, Any]]:
     checkpoint = load_checkpoint(folder.path / "checkpoint") if folder is not None else None
     if folder is not None and checkpoint is not None:
         training.restore(checkpoint)
@@ -219,7 +267,9 @@ def _start(training: Training, folder: RunFolder | None, ledgers: Ledgers | None
     return []
 
 
-def _round(training: Training, folder: RunFolder | None, ledgers: Ledgers | None, seconds: Seconds, options: Options) -> dict[str, Any]:
+def _round(
+    training: Training, folder: RunFolder | None, ledgers: Ledgers | None, seconds: Seconds, options: Options
+) -> dict[str, Any]:
     index, last = training.state.round_index, training.federation.rounds
     if ledgers is not None:
         uploads = tuple(channel for channel in training.channels if channel != "descriptor")
@@ -235,15 +285,26 @@ def _round(training: Training, folder: RunFolder | None, ledgers: Ledgers | None
         folder.append_metrics(row)
         if done % options.checkpoint_every == 0 or done == last:
             with seconds.measure("checkpoints"):
-                facts = {**training.facts(), "metrics_bytes": folder.metrics_bytes(), "ledgers": ledgers.heads(), "seconds": dict(seconds.phases)}
+                facts = {
+                    **training.facts(),
+                    "metrics_bytes": folder.metrics_bytes(),
+                    "ledgers": ledgers.heads(),
+                    "seconds": dict(seconds.phases),
+                }
                 save_checkpoint(folder.path / "checkpoint", Checkpoint(done, training.tensors(), facts))
     if options.on_round is not None:
         options.on_round(done, row)
     return row
 
 
-def _summarise(training: Training, rows: list[dict[str, Any]], config: Mapping[str, Any], ledgers: Ledgers | None,
-               seconds: Seconds, options: Options) -> dict[str, Any]:
+def _summarise(
+    training: Training,
+    rows: list[dict[str, Any]],
+    config: Mapping[str, Any],
+    ledgers: Ledgers | None,
+    seconds: Seconds,
+    options: Options,
+) -> dict[str, Any]:
     federation, dataset, served = training.federation, training.dataset, training.serves
     with seconds.measure("evaluation"):
         local = evaluation.local_accuracies(federation, served, dataset)
@@ -255,16 +316,35 @@ def _summarise(training: Training, rows: list[dict[str, Any]], config: Mapping[s
     empty = {**dict.fromkeys(evaluation.by_budget(federation.budgets, local)), "mean": None}
     claims = federation.plan.claims(training.channels)  # type: ignore[arg-type]
     return {
-        "method": config.get("method", "custom"), "dataset": dataset.name, "seed": federation.streams.seed,
-        "rounds": federation.rounds, "clients": len(dataset.clients), "unseen_clients": len(dataset.unseen),
+        "method": config.get("method", "custom"),
+        "dataset": dataset.name,
+        "seed": federation.streams.seed,
+        "rounds": federation.rounds,
+        "clients": len(dataset.clients),
+        "unseen_clients": len(dataset.unseen),
         "accuracy": {
-            "local": evaluation.by_budget(federation.budgets, local), "union": evaluation.by_budget(federation.budgets, union),
-            "after_local_training": evaluation.by_budget(federation.budgets, home) if home else empty, "unseen": unseen or empty},
-        "selection": _selection(rows), "table": extra,
-        "by_client": {name: {"budget": federation.budgets[name], "records": data.n_train, "local": local[name], "union": union[name],
-                             "after_local_training": home[name] if home else None} for name, data in dataset.clients.items()},
+            "local": evaluation.by_budget(federation.budgets, local),
+            "union": evaluation.by_budget(federation.budgets, union),
+            "after_local_training": evaluation.by_budget(federation.budgets, home) if home else empty,
+            "unseen": unseen or empty,
+        },
+        "selection": _selection(rows),
+        "table": extra,
+        "by_client": {
+            name: {
+                "budget": federation.budgets[name],
+                "records": data.n_train,
+                "classes": data.class_counts(dataset.schema.n_classes).tolist(),
+                "local": local[name],
+                "union": union[name],
+                "after_local_training": home[name] if home else None,
+            }
+            for name, data in dataset.clients.items()
+        },
         "privacy": {claim.unit: claim.as_row() for claim in claims},
-        "traffic": {way: {key: sizes[key] for key in TRAFFIC_KEYS} for way, sizes in training.engine.traffic.totals.items()},
+        "traffic": {
+            way: {key: sizes[key] for key in TRAFFIC_KEYS} for way, sizes in training.engine.traffic.totals.items()
+        },
         "parameters": {"target": federation.network.n_parameters, "phi": federation.generator.n_phi},
         "seconds": {phase: round(value, 3) for phase, value in seconds.phases.items()},
         "ledgers": ledgers.heads() if ledgers is not None else {},
@@ -290,5 +370,3 @@ def _selection(rows: list[dict[str, Any]]) -> dict[str, Any]:
             best = max(known, key=lambda row: row["accuracy"][split]["mean"])
             chosen[name] = {"round": best["round"], "local": best["accuracy"]["test"]}
     return chosen
-
-

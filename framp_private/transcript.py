@@ -27,7 +27,8 @@ class Traffic:
     """Bytes carried so far, by direction and channel; `protocol` holds headers, digests, keys and shares."""
 
     totals: dict[str, dict[str, int]] = field(
-        default_factory=lambda: {way: dict.fromkeys(TRAFFIC_KEYS, 0) for way in ("down", "up")})
+        default_factory=lambda: {way: dict.fromkeys(TRAFFIC_KEYS, 0) for way in ("down", "up")}
+    )
 
     def add(self, direction: Direction, data: bytes) -> None:
         """Counts one message."""

@@ -12,8 +12,8 @@ from __future__ import annotations
 import dataclasses
 import struct
 import typing
-from collections.abc import Callable, Mapping
-from functools import lru_cache
+from collections.abc import Callable, Hashable, Mapping
+from functools import cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -139,8 +139,8 @@ Codec = tuple[Callable[[Any], bytes], Callable[[_Reader], Any]]
 
 _CODECS: dict[Any, Codec] = {
     bool: (lambda value: bytes((bool(value),)), _read_bool),
-    int: (lambda value: _INTEGER.pack(value), lambda reader: reader.unpack(_INTEGER)),
-    float: (lambda value: _REAL.pack(value), lambda reader: reader.unpack(_REAL)),
+    int: (_INTEGER.pack, lambda reader: reader.unpack(_INTEGER)),
+    float: (_REAL.pack, lambda reader: reader.unpack(_REAL)),
     str: (lambda value: _write_bytes(value.encode()), _read_text),
     bytes: (_write_bytes, _read_bytes),
     np.ndarray: (_write_array, _read_array),
@@ -149,8 +149,9 @@ _CODECS: dict[Any, Codec] = {
 }
 
 
-@lru_cache
-def _fields(cls: type) -> tuple[tuple[str, Codec], ...]:
+@cache
+def _fields(cls: Hashable) -> tuple[tuple[str, Codec], ...]:
+    assert isinstance(cls, type)
     hints = typing.get_type_hints(cls)
     return tuple((field.name, _CODECS[hints[field.name]]) for field in dataclasses.fields(cls))
 

@@ -1,10 +1,10 @@
 """`FederatedDataset`: named clients with their own records, a public schema, and clients held out as unseen.
 
-    >>> import numpy as np
-    >>> rng = np.random.default_rng(0)
-    >>> sites = {name: (rng.normal(size=(40, 5)), np.arange(40) % 2) for name in ("north", "south")}
-    >>> FederatedDataset.from_arrays(sites).clients["north"].n_train
-    26
+>>> import numpy as np
+>>> rng = np.random.default_rng(0)
+>>> sites = {name: (rng.normal(size=(40, 5)), np.arange(40) % 2) for name in ("north", "south")}
+>>> FederatedDataset.from_arrays(sites).clients["north"].n_train
+26
 """
 
 from __future__ import annotations
@@ -88,8 +88,10 @@ class FederatedDataset:
         counts = sum(client.class_counts(self.schema.n_classes) for client in self.clients.values())
         missing = [label for label, count in enumerate(counts.tolist()) if count == 0]  # type: ignore[union-attr]
         if missing:
-            raise DataError(f"no client has a training record of class {missing}: remove those labels from the schema, "
-                            "or give the federation records of them")
+            raise DataError(
+                f"no client has a training record of class {missing}: remove those labels from the schema, "
+                "or give the federation records of them"
+            )
 
     @classmethod
     def from_arrays(
@@ -125,7 +127,9 @@ class FederatedDataset:
             n_classes = max(int(y.max()) for _, y in arrays.values() if len(y)) + 1
         kinds = {1: "table", 3: "image"}
         if len(first) not in kinds:
-            raise DataError(f"records of shape {first} are neither a table row (columns,) nor a picture (channels, height, width)")
+            raise DataError(
+                f"records of shape {first} are neither a table row (columns,) nor a picture (channels, height, width)"
+            )
         schema = Schema(kinds[len(first)], first, n_classes)
         streams = Streams(seed).child("split")
         made = {key: split_records(x, y, streams.child(key)) for key, (x, y) in arrays.items()}
@@ -159,8 +163,10 @@ def stratified(labels: Tensor, count: int, streams: Streams) -> tuple[Tensor, Te
 def _to_tensors(name: str, x: ArrayLike, y: ArrayLike) -> tuple[Tensor, Tensor]:
     features, labels = np.asarray(x, dtype=np.float32), np.asarray(y)
     if labels.ndim != 1 or len(features) != len(labels):
-        raise DataError(f"client {name!r} has x of shape {features.shape} and y of shape {labels.shape}: "
-                        "y must be one label per record")
+        raise DataError(
+            f"client {name!r} has x of shape {features.shape} and y of shape {labels.shape}: "
+            "y must be one label per record"
+        )
     if len(labels) and not (np.issubdtype(labels.dtype, np.integer) or np.array_equal(labels, labels.astype(np.int64))):
         raise DataError(f"client {name!r} has labels that are not whole numbers: use 0 .. n_classes - 1")
     return torch.from_numpy(features), torch.from_numpy(labels.astype(np.int64))
@@ -168,13 +174,19 @@ def _to_tensors(name: str, x: ArrayLike, y: ArrayLike) -> tuple[Tensor, Tensor]:
 
 def _check_client(name: str, client: ClientData, schema: Schema) -> None:
     if client.n_train == 0 or len(client.test) == 0:
-        raise DataError(f"client {name!r} has {client.n_train} training and {len(client.test)} test records: "
-                        "each client needs at least one of both; leave it out or give it more records")
+        raise DataError(
+            f"client {name!r} has {client.n_train} training and {len(client.test)} test records: "
+            "each client needs at least one of both; leave it out or give it more records"
+        )
     values = client.x.values() if client.x.is_sparse else client.x
     if not torch.isfinite(values).all():
         raise DataError(f"client {name!r} has NaN or infinite features: impute or remove those records at the client")
     if tuple(client.x.shape[1:]) != schema.input_shape:
-        raise DataError(f"client {name!r} has records of shape {tuple(client.x.shape[1:])}, the schema says {schema.input_shape}")
+        raise DataError(
+            f"client {name!r} has records of shape {tuple(client.x.shape[1:])}, the schema says {schema.input_shape}"
+        )
     if len(client.y) and not 0 <= int(client.y.min()) <= int(client.y.max()) < schema.n_classes:
-        raise DataError(f"client {name!r} has labels from {int(client.y.min())} to {int(client.y.max())}: "
-                        f"they must lie in 0 .. {schema.n_classes - 1}")
+        raise DataError(
+            f"client {name!r} has labels from {int(client.y.min())} to {int(client.y.max())}: "
+            f"they must lie in 0 .. {schema.n_classes - 1}"
+        )

@@ -42,7 +42,9 @@ def planetoid(name: Literal["Cora", "CiteSeer"], root: Path, download: bool = Fa
     if download:
         graph = _read_planetoid(str(root / "planetoid"), name)
     elif not raw.is_dir():
-        raise MissingData(f"dataset={name.lower()!r} is not in {raw}: pass --download, or put the ind.{name.lower()}.* files there")
+        raise MissingData(
+            f"dataset={name.lower()!r} is not in {raw}: pass --download, or put the ind.{name.lower()}.* files there"
+        )
     else:
         with tempfile.TemporaryDirectory() as scratch:  # the reader writes beside what it reads
             shutil.copytree(raw, Path(scratch) / name / "raw")
@@ -91,7 +93,9 @@ def ogbn_arxiv(root: Path, download: bool = False) -> Pool:
     """169,343 papers in 40 subjects (Hu et al., arXiv 2005.00687), undirected, largest component, from `root/ogb`."""
     raw = root / "ogb" / "ogbn_arxiv" / "raw"
     if not (raw / "edge.csv.gz").is_file() and not download:
-        raise MissingData(f"dataset='ogbn-arxiv' is not in {raw}: pass --download, or unpack OGB's arxiv.zip as {raw.parent}")
+        raise MissingData(
+            f"dataset='ogbn-arxiv' is not in {raw}: pass --download, or unpack OGB's arxiv.zip as {raw.parent}"
+        )
     graph, labels = _read_ogb(root / "ogb")
     n = int(graph["num_nodes"])
     edges = _undirected(torch.from_numpy(graph["edge_index"]), n)
@@ -109,7 +113,9 @@ def _read_planetoid(root: str, name: str) -> Any:
         with contextlib.redirect_stderr(io.StringIO()):
             return Planetoid(root, name)[0]
     except (OSError, EOFError, ValueError, KeyError, RuntimeError) as error:
-        raise DataError(f"dataset={name.lower()!r} cannot be read ({error}): fetch its ind.{name.lower()}.* files again") from error
+        raise DataError(
+            f"dataset={name.lower()!r} cannot be read ({error}): fetch its ind.{name.lower()}.* files again"
+        ) from error
 
 
 def _read_ogb(root: Path) -> tuple[dict[str, Any], np.ndarray]:
@@ -127,15 +133,19 @@ def _read_ogb(root: Path) -> tuple[dict[str, Any], np.ndarray]:
             with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
                 graph, labels = NodePropPredDataset("ogbn-arxiv", str(scratch if source.is_dir() else root))[0]
         except (OSError, EOFError, ValueError, KeyError, RuntimeError) as error:
-            raise DataError(f"dataset='ogbn-arxiv' in {source} cannot be read ({error}): unpack OGB's arxiv.zip again") from error
+            raise DataError(
+                f"dataset='ogbn-arxiv' in {source} cannot be read ({error}): unpack OGB's arxiv.zip again"
+            ) from error
     return graph, labels
 
 
 def _musae(root: Path) -> zipfile.ZipFile:
     path = root / "musae.zip"
     if not path.is_file():
-        raise MissingData(f"MUSAE's graphs are not at {path}: put there one zip of the CSV and JSON files of the "
-                          "project benedekrozemberczki/MUSAE (Facebook page-page and Twitch)")
+        raise MissingData(
+            f"MUSAE's graphs are not at {path}: put there one zip of the CSV and JSON files of the "
+            "project benedekrozemberczki/MUSAE (Facebook page-page and Twitch)"
+        )
     try:
         return zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError) as error:
@@ -151,7 +161,9 @@ def _binary(archive: zipfile.ZipFile, name: str, columns: int, rows: int) -> Ten
     lists = json.loads(archive.read(name))
     pairs = sorted({(int(node), column) for node, present in lists.items() for column in present})
     places = torch.tensor(pairs).T
-    return torch.sparse_coo_tensor(places, torch.ones(len(pairs)), (rows, columns), is_coalesced=True, check_invariants=True)
+    return torch.sparse_coo_tensor(
+        places, torch.ones(len(pairs)), (rows, columns), is_coalesced=True, check_invariants=True
+    )
 
 
 def _edges(archive: zipfile.ZipFile, name: str, source: str, target: str) -> Tensor:
@@ -160,10 +172,13 @@ def _edges(archive: zipfile.ZipFile, name: str, source: str, target: str) -> Ten
 
 
 def _undirected(edges: Tensor, n_nodes: int) -> Tensor:
-    return coalesce(to_undirected(remove_self_loops(edges)[0], num_nodes=n_nodes), num_nodes=n_nodes)
+    both: Tensor = coalesce(to_undirected(remove_self_loops(edges)[0], num_nodes=n_nodes), num_nodes=n_nodes)
+    return both
 
 
-def _pool(name: str, x: Tensor, y: Tensor, edges: Tensor, n_classes: int, features: Features, streams: Streams | None) -> Pool:
+def _pool(
+    name: str, x: Tensor, y: Tensor, edges: Tensor, n_classes: int, features: Features, streams: Streams | None
+) -> Pool:
     reduced = x if features == "sparse" else _reduce(x, features, streams or Streams(0).child(name))
     schema = Schema("graph", (reduced.shape[1],), n_classes, features == "sparse")
     return Pool(name, schema, reduced, y, _undirected(edges, len(y)))
@@ -172,7 +187,8 @@ def _pool(name: str, x: Tensor, y: Tensor, edges: Tensor, n_classes: int, featur
 def _reduce(x: Tensor, features: Features, streams: Streams, width: int = 128) -> Tensor:
     if features == "projection":
         matrix = torch.randn(x.shape[1], width, generator=streams.child("projection").torch()) / width**0.5
-        return torch.sparse.mm(x, matrix)
+        projected: Tensor = torch.sparse.mm(x, matrix)
+        return projected
     matrix = coo_matrix((x.values().numpy(), x.indices().numpy()), x.shape).tocsr()
     start = streams.child("svd").numpy().uniform(-1, 1, min(x.shape))
     left, scale, _ = svds(matrix, width, v0=start)

@@ -43,7 +43,9 @@ class BalancedDirichlet:
 
     alpha: float
 
-    def __call__(self, labels: np.ndarray, n_classes: int, n_clients: int, generator: np.random.Generator) -> list[np.ndarray]:
+    def __call__(
+        self, labels: np.ndarray, n_classes: int, n_clients: int, generator: np.random.Generator
+    ) -> list[np.ndarray]:
         """Draws the clients one record at a time in turn, so that no client is left with the remains."""
         _positive_alpha(self.alpha)
         mixes = generator.dirichlet(np.full(n_classes, self.alpha), n_clients)
@@ -66,7 +68,9 @@ class ClassDirichlet:
     alpha: float
     min_records: int = 10
 
-    def __call__(self, labels: np.ndarray, n_classes: int, n_clients: int, generator: np.random.Generator) -> list[np.ndarray]:
+    def __call__(
+        self, labels: np.ndarray, n_classes: int, n_clients: int, generator: np.random.Generator
+    ) -> list[np.ndarray]:
         """Redraws up to 1,000 times until every client has `min_records`; raises `DataError` if none fits."""
         _positive_alpha(self.alpha)
         for _ in range(1000):
@@ -80,8 +84,10 @@ class ClassDirichlet:
             chosen = [np.sort(np.concatenate(part)) for part in parts]
             if min(len(part) for part in chosen) >= self.min_records:
                 return chosen
-        raise DataError(f"alpha={self.alpha} leaves a client of {n_clients} with fewer than {self.min_records} records: "
-                        "raise alpha, use fewer clients, or the balanced partition")
+        raise DataError(
+            f"alpha={self.alpha} leaves a client of {n_clients} with fewer than {self.min_records} records: "
+            "raise alpha, use fewer clients, or the balanced partition"
+        )
 
 
 @dataclass(frozen=True)
@@ -90,7 +96,9 @@ class ClassesPerClient:
 
     k: int
 
-    def __call__(self, labels: np.ndarray, n_classes: int, n_clients: int, generator: np.random.Generator) -> list[np.ndarray]:
+    def __call__(
+        self, labels: np.ndarray, n_classes: int, n_clients: int, generator: np.random.Generator
+    ) -> list[np.ndarray]:
         """Deals classes round robin from shuffled decks, so that each class has as many clients as any other (+-1)."""
         if not 1 <= self.k <= n_classes:
             raise DataError(f"classes_per_client={self.k} must lie in 1 .. {n_classes}")
@@ -111,8 +119,15 @@ class ClassesPerClient:
 
 
 def partition_records(
-    pool: Pool, draw: Draw, n_clients: int, n_unseen: int, streams: Streams, *,
-    tests: Literal["matched", "independent"] = "matched", test: float = 0.25, validation: float = 0.1,
+    pool: Pool,
+    draw: Draw,
+    n_clients: int,
+    n_unseen: int,
+    streams: Streams,
+    *,
+    tests: Literal["matched", "independent"] = "matched",
+    test: float = 0.25,
+    validation: float = 0.1,
 ) -> FederatedDataset:
     """Hands a pool of records to `n_clients` training clients and `n_unseen` held-out ones.
 
@@ -131,19 +146,29 @@ def partition_records(
     names = client_names(n_clients, n_unseen)
     if tests == "matched":
         parts = draw(labels, pool.schema.n_classes, total, generator)
-        made = {name: _matched(pool, part, streams.child("split", name), test, validation)
-                for name, part in zip(names, parts, strict=True)}
+        made = {
+            name: _matched(pool, part, streams.child("split", name), test, validation)
+            for name, part in zip(names, parts, strict=True)
+        }
     else:
         held, rest = stratified(pool.y, round(test * len(labels)), streams.child("test pool"))
         train_parts = draw(labels[rest.numpy()], pool.schema.n_classes, total, generator)
         test_parts = draw(labels[held.numpy()], pool.schema.n_classes, total, generator)
-        made = {name: _independent(pool, rest[part], held[other], streams.child("split", name), validation / (1 - test))
-                for name, part, other in zip(names, train_parts, test_parts, strict=True)}
+        made = {
+            name: _independent(pool, rest[part], held[other], streams.child("split", name), validation / (1 - test))
+            for name, part, other in zip(names, train_parts, test_parts, strict=True)
+        }
     return _federation(pool, made, n_unseen)
 
 
 def partition_graph(
-    pool: Pool, n_clients: int, n_unseen: int, streams: Streams, *, test: float = 0.3, validation: float = 0.3,
+    pool: Pool,
+    n_clients: int,
+    n_unseen: int,
+    streams: Streams,
+    *,
+    test: float = 0.3,
+    validation: float = 0.3,
 ) -> FederatedDataset:
     """METIS communities as clients, edges between them dropped; nodes of each client split 40/30/30 at random.
 
@@ -151,7 +176,9 @@ def partition_graph(
         DataError: the pool has no edges, or a community is empty.
     """
     if pool.edge_index is None:
-        raise DataError(f"partition='metis' needs a graph, and dataset={pool.name!r} is none: use 'dirichlet' or 'classes'")
+        raise DataError(
+            f"partition='metis' needs a graph, and dataset={pool.name!r} is none: use 'dirichlet' or 'classes'"
+        )
     total = n_clients + n_unseen
     order = np.argsort(pool.edge_index[0].numpy(), kind="stable")
     starts = np.searchsorted(pool.edge_index[0].numpy()[order], np.arange(len(pool.y) + 1))
@@ -159,19 +186,25 @@ def partition_graph(
     _, community = pymetis.part_graph(total, xadj=starts, adjncy=pool.edge_index[1].numpy()[order], options=options)
     membership = torch.tensor(community)
     names = client_names(n_clients, n_unseen)
-    made = {name: _subgraph(pool, membership == part, streams.child("split", name), test, validation)
-            for part, name in enumerate(names)}
+    made = {
+        name: _subgraph(pool, membership == part, streams.child("split", name), test, validation)
+        for part, name in enumerate(names)
+    }
     return _federation(pool, made, n_unseen)
 
 
-def partition_sites(pool: Pool, n_unseen: int, streams: Streams, *, test: float = 0.25, validation: float = 0.1) -> FederatedDataset:
+def partition_sites(
+    pool: Pool, n_unseen: int, streams: Streams, *, test: float = 0.25, validation: float = 0.1
+) -> FederatedDataset:
     """Natural sites as clients, the last `n_unseen` of them held out.
 
     Raises:
         DataError: the pool has no sites, or too few.
     """
     if pool.site is None:
-        raise DataError(f"partition='sites' needs natural sites, and dataset={pool.name!r} has none: use 'dirichlet' or 'metis'")
+        raise DataError(
+            f"partition='sites' needs natural sites, and dataset={pool.name!r} has none: use 'dirichlet' or 'metis'"
+        )
     names = list(dict.fromkeys(pool.site))
     if n_unseen >= len(names):
         raise DataError(f"unseen_clients={n_unseen} leaves none of {len(names)} sites to train: use fewer")
@@ -195,7 +228,9 @@ def client_names(n_clients: int, n_unseen: int) -> list[str]:
 def _federation(pool: Pool, made: Mapping[str, ClientData], n_unseen: int) -> FederatedDataset:
     names = list(made)
     cut = len(names) - n_unseen
-    return FederatedDataset(pool.name, pool.schema, {k: made[k] for k in names[:cut]}, {k: made[k] for k in names[cut:]})
+    return FederatedDataset(
+        pool.name, pool.schema, {k: made[k] for k in names[:cut]}, {k: made[k] for k in names[cut:]}
+    )
 
 
 def _matched(pool: Pool, part: np.ndarray, streams: Streams, test: float, validation: float) -> ClientData:
@@ -219,8 +254,13 @@ def _subgraph(pool: Pool, member: Tensor, streams: Streams, test: float, validat
     order = torch.randperm(len(nodes), generator=streams.torch())
     n_test, n_validation = round(test * len(nodes)), round(validation * len(nodes))
     return ClientData(
-        x, pool.y[nodes], order[n_test + n_validation :].sort().values, order[n_test : n_test + n_validation].sort().values,
-        order[:n_test].sort().values, renumber[pool.edge_index[:, inside]])
+        x,
+        pool.y[nodes],
+        order[n_test + n_validation :].sort().values,
+        order[n_test : n_test + n_validation].sort().values,
+        order[:n_test].sort().values,
+        renumber[pool.edge_index[:, inside]],
+    )
 
 
 def _positive_alpha(alpha: float) -> None:

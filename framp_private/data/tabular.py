@@ -31,8 +31,14 @@ def adult(root: Path) -> Pool:
         columns = _adult_columns(archive.read("adult.names").decode())
         text = archive.read("adult.data").decode() + archive.read("adult.test").decode()
     rows = [row for row in csv.reader(io.StringIO(text), skipinitialspace=True) if len(row) == len(columns) + 1]
-    x = np.concatenate([_adult_block(name, values, [row[place] for row in rows])
-                        for place, (name, values) in enumerate(columns) if name not in ("fnlwgt", "education")], 1)
+    x = np.concatenate(
+        [
+            _adult_block(name, values, [row[place] for row in rows])
+            for place, (name, values) in enumerate(columns)
+            if name not in ("fnlwgt", "education")
+        ],
+        1,
+    )
     y = np.array([row[-1].startswith(">50K") for row in rows], np.int64)
     return Pool("adult", Schema("table", (x.shape[1],), 2), torch.from_numpy(x), torch.from_numpy(y))
 
@@ -65,14 +71,17 @@ def folder(path: Path, seed: int = 0, unseen_clients: int = 0) -> FederatedDatas
         raise MissingData(f"dataset={str(path)!r} is not a folder: give one with a CSV or NPZ file per site")
     files = sorted(item for item in path.iterdir() if item.suffix in (".csv", ".npz"))
     if len(files) <= unseen_clients:
-        raise DataError(f"{path} has {len(files)} CSV or NPZ files and unseen_clients={unseen_clients}: at least one site must train")
+        raise DataError(
+            f"{path} has {len(files)} CSV or NPZ files and unseen_clients={unseen_clients}: at least one site must train"
+        )
     arrays = {item.stem: _read_site(item) for item in files}
     if len(arrays) != len(files):
         raise DataError(f"{path} has two files for one site: every site needs a name of its own")
     names = list(arrays)
     cut = len(names) - unseen_clients
-    return FederatedDataset.from_arrays({k: arrays[k] for k in names[:cut]}, unseen={k: arrays[k] for k in names[cut:]},
-                                        name=path.name, seed=seed)
+    return FederatedDataset.from_arrays(
+        {k: arrays[k] for k in names[:cut]}, unseen={k: arrays[k] for k in names[cut:]}, name=path.name, seed=seed
+    )
 
 
 def _read_site(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -83,8 +92,10 @@ def _read_site(path: Path) -> tuple[np.ndarray, np.ndarray]:
         table = np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2)
         return table[:, :-1], table[:, -1]
     except (OSError, ValueError, KeyError, IndexError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path.name} cannot be read ({error}): a CSV needs a header and numbers with the label last, "
-                        "an NPZ the arrays x and y") from error
+        raise DataError(
+            f"{path.name} cannot be read ({error}): a CSV needs a header and numbers with the label last, "
+            "an NPZ the arrays x and y"
+        ) from error
 
 
 def _zip(path: Path, name: str, source: str) -> zipfile.ZipFile:

@@ -35,12 +35,16 @@ def cifar100(root: Path, download: bool = False) -> Pool:
 def _cifar(name: str, reader: type[CIFAR10], root: Path, download: bool, n_classes: int) -> Pool:
     folder = root / reader.base_folder
     if not folder.is_dir() and not download:
-        raise MissingData(f"dataset={name!r} is not in {folder}: pass --download, or unpack {reader.filename} "
-                          f"(https://www.cs.toronto.edu/~kriz/cifar.html) into {root}")
+        raise MissingData(
+            f"dataset={name!r} is not in {folder}: pass --download, or unpack {reader.filename} "
+            f"(https://www.cs.toronto.edu/~kriz/cifar.html) into {root}"
+        )
     try:
         parts = [reader(str(root), train=train, download=download) for train in (True, False)]
     except (RuntimeError, OSError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
-        raise DataError(f"dataset={name!r} in {folder} cannot be read ({error}): remove the folder and fetch it again") from error
+        raise DataError(
+            f"dataset={name!r} in {folder} cannot be read ({error}): remove the folder and fetch it again"
+        ) from error
     pixels = np.concatenate([part.data for part in parts])
     x = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
     y = torch.tensor([label for part in parts for label in part.targets])

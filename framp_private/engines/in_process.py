@@ -27,7 +27,9 @@ class InProcess:
     `states`, `traffic` and `round_index` (-1 during enrolment) are what a checkpoint needs to go on.
     """
 
-    def __init__(self, clients: Mapping[str, Client], *, drops: Drops = nobody_drops, transcript: Transcript | None = None) -> None:
+    def __init__(
+        self, clients: Mapping[str, Client], *, drops: Drops = nobody_drops, transcript: Transcript | None = None
+    ) -> None:
         self._clients, self._drops, self._transcript = clients, drops, transcript
         self.states = dict.fromkeys(clients, ClientState.new())
         self.traffic = Traffic()
@@ -56,5 +58,3 @@ class InProcess:
         self.traffic.add(delivery.direction, delivery.data)
         if self._transcript is not None:
             self._transcript.write(delivery)
-
-

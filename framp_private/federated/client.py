@@ -17,7 +17,15 @@ from torch import Tensor
 from framp_private.data.base import ClientData
 from framp_private.errors import ProtocolError
 from framp_private.federated.federation import Federation
-from framp_private.federated.messages import EnrolReply, EnrolRequest, PhiRequest, Request, TrainReply, TrainRequest, read_request
+from framp_private.federated.messages import (
+    EnrolReply,
+    EnrolRequest,
+    PhiRequest,
+    Request,
+    TrainReply,
+    TrainRequest,
+    read_request,
+)
 from framp_private.federated.prototypes import GlobalPrototypes, local_prototypes
 from framp_private.federated.pullback import Pullback, contributions
 from framp_private.models.mask_coding import decode_mask
@@ -76,31 +84,40 @@ class Client:
             return state.reply, state
         message = read_request(request)
         if message.federation != self.federation.digest:
-            raise ProtocolError("the request belongs to another federation than the one this client agreed to: "
-                                "compare the configurations of both sides")
+            raise ProtocolError(
+                "the request belongs to another federation than the one this client agreed to: "
+                "compare the configurations of both sides"
+            )
         round_index = -1 if isinstance(message, EnrolRequest) else message.round_index
         repeated = digest == state.request
         if round_index < state.answered or (state.request and round_index == state.answered and not repeated):
             raise ProtocolError(f"round={round_index} was answered before: a client answers each round once")
         reply, state = self._answer(message, state)
-        return reply, replace(state, answered=round_index, request=digest, reply=reply if self.federation.randomised else b"")
+        return reply, replace(
+            state, answered=round_index, request=digest, reply=reply if self.federation.randomised else b""
+        )
 
     def descriptor(self, state: ClientState) -> tuple[Tensor, ClientState]:
         """This client's descriptor, computed at the first call and kept."""
         if len(state.descriptor) == 0:
             federation = self.federation
             value = federation.descriptor.compute(
-                federation.network, federation.theta_0, self.data, federation.streams.child("descriptor", self.name))
+                federation.network, federation.theta_0, self.data, federation.streams.child("descriptor", self.name)
+            )
             state = replace(state, descriptor=value.numpy())
         return torch.from_numpy(state.descriptor), state
 
     def _answer(self, message: Request, state: ClientState) -> tuple[bytes, ClientState]:
         if isinstance(message, EnrolRequest):
-            value, state = self.descriptor(state)
-            return encode(EnrolReply(self._protect("descriptor", value.numpy()))), state
+            descriptor, state = self.descriptor(state)
+            return encode(EnrolReply(self._protect("descriptor", descriptor.numpy()))), state
         if (self.federation.pullback is Pullback.SERVER) != isinstance(message, TrainRequest):
-            raise ProtocolError(f"pullback={self.federation.pullback.value!r} was agreed, the request is a {type(message).__name__}")
-        update, state = self._train(message, state) if isinstance(message, TrainRequest) else self._train_phi(message, state)
+            raise ProtocolError(
+                f"pullback={self.federation.pullback.value!r} was agreed, the request is a {type(message).__name__}"
+            )
+        update, state = (
+            self._train(message, state) if isinstance(message, TrainRequest) else self._train_phi(message, state)
+        )
         prototypes = b""
         if self.federation.aligns:
             value = local_prototypes(self.federation.network, self.data, self.federation.weighting)
@@ -125,22 +142,29 @@ class Client:
             raise ProtocolError(f"the request's phi must be {federation.generator.n_phi} finite values")
         phi = torch.from_numpy(message.phi)
         descriptor, state = self.descriptor(state) if federation.personalised else (torch.zeros(0), state)
-        moments = Moments(torch.from_numpy(message.first), torch.from_numpy(message.second)) if len(message.first) else None
+        moments = (
+            Moments(torch.from_numpy(message.first), torch.from_numpy(message.second)) if len(message.first) else None
+        )
         weights = federation.weights(phi, descriptor, budget)
         mask = federation.mask(weights, budget, moments)
         given = weights * mask
         delta = given - self._trained(given, mask, message)
-        value = contributions(federation.generator, phi, descriptor[None], torch.tensor([budget]), delta[None], mask[None])
+        value = contributions(
+            federation.generator, phi, descriptor[None], torch.tensor([budget]), delta[None], mask[None]
+        )
         return self._protect("update", value.astype(np.float32)), state
 
     def _trained(self, given: Tensor, mask: Tensor, message: TrainRequest | PhiRequest) -> Tensor:
         federation = self.federation
         prototypes = None
         if message.prototypes.size:
-            prototypes = GlobalPrototypes(torch.from_numpy(message.prototypes), torch.from_numpy(message.present).bool())
+            prototypes = GlobalPrototypes(
+                torch.from_numpy(message.prototypes), torch.from_numpy(message.present).bool()
+            )
         streams = federation.streams.child("local", self.name, message.round_index)
-        return federation.trainer.train(federation.network, given, mask, self.data, prototypes, streams,
-                                        federation.progress(message.round_index))
+        return federation.trainer.train(
+            federation.network, given, mask, self.data, prototypes, streams, federation.progress(message.round_index)
+        )
 
     def _protect(self, channel: Channel, value: np.ndarray) -> bytes:
         return self.federation.plan.protection(channel).protect(value, self.entropy)

@@ -63,10 +63,16 @@ class Federation:
         for budget in set(self.budgets.values()):
             kept(self.network, budget)
         if not 1 <= self.cohort <= len(self.budgets):
-            raise PlanError(f"clients_per_round={self.cohort} must lie in 1 .. {len(self.budgets)}, the number of clients")
-        per_client: dict[Channel, str] = {"descriptor": "a server-side hypernetwork needs each client's descriptor: use pullback='client'"}
+            raise PlanError(
+                f"clients_per_round={self.cohort} must lie in 1 .. {len(self.budgets)}, the number of clients"
+            )
+        per_client: dict[Channel, str] = {
+            "descriptor": "a server-side hypernetwork needs each client's descriptor: use pullback='client'"
+        }
         if self.pullback is Pullback.SERVER:
-            per_client["update"] = "a server-side pullback needs each client's update, which a sum does not give: use pullback='client'"
+            per_client["update"] = (
+                "a server-side pullback needs each client's update, which a sum does not give: use pullback='client'"
+            )
         self.plan.check(self.channels, per_client)
 
     @cached_property
@@ -127,10 +133,19 @@ class Federation:
     def digest(self) -> bytes:
         """SHA-256 over every public fact, the network's shape included."""
         facts = {
-            "network": self.network.tensors, "classifier": self.network.classifier_name,
-            "generator": getattr(self.generator, "shape", "shared"), "submodel": self.submodel, "trainer": self.trainer,
-            "descriptor": self.descriptor, "step": self.step, "plan": self.plan, "pullback": self.pullback.value,
-            "budgets": dict(self.budgets), "cohort": self.cohort, "rounds": self.rounds, "seed": self.streams,
+            "network": self.network.tensors,
+            "classifier": self.network.classifier_name,
+            "generator": getattr(self.generator, "shape", "shared"),
+            "submodel": self.submodel,
+            "trainer": self.trainer,
+            "descriptor": self.descriptor,
+            "step": self.step,
+            "plan": self.plan,
+            "pullback": self.pullback.value,
+            "budgets": dict(self.budgets),
+            "cohort": self.cohort,
+            "rounds": self.rounds,
+            "seed": self.streams,
             "weighting": self.weighting,
         }
         return hashlib.sha256(repr(_plain(facts)).encode()).digest()

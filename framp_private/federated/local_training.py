@@ -33,8 +33,16 @@ def decayed(decay: Decay, progress: float) -> float:
 class LocalTrainer(Protocol):
     """Trains a submodel on one client's records."""
 
-    def train(self, network: TargetNetwork, weights: Tensor, mask: Tensor, data: ClientData,
-              prototypes: GlobalPrototypes | None, streams: Streams, progress: float) -> Tensor:
+    def train(
+        self,
+        network: TargetNetwork,
+        weights: Tensor,
+        mask: Tensor,
+        data: ClientData,
+        prototypes: GlobalPrototypes | None,
+        streams: Streams,
+        progress: float,
+    ) -> Tensor:
         """Trained (n_parameters,) weights, zero outside the (n_parameters,) bool mask; the network is left loaded with them."""
 
 
@@ -86,8 +94,16 @@ class LocalSGD:
     alignment: Alignment = Alignment()
     fiarse: bool = False
 
-    def train(self, network: TargetNetwork, weights: Tensor, mask: Tensor, data: ClientData,
-              prototypes: GlobalPrototypes | None, streams: Streams, progress: float) -> Tensor:
+    def train(
+        self,
+        network: TargetNetwork,
+        weights: Tensor,
+        mask: Tensor,
+        data: ClientData,
+        prototypes: GlobalPrototypes | None,
+        streams: Streams,
+        progress: float,
+    ) -> Tensor:
         """See `LocalTrainer`. Batches are drawn without replacement, reshuffled when the records run out."""
         keep = mask.to(weights.dtype)
         rate = self.learning_rate * decayed(self.decay, progress)
@@ -110,7 +126,9 @@ class LocalSGD:
                     network.load(_live(current, threshold, network.maskable))
         return network.weights.clone()
 
-    def _gradient(self, network: TargetNetwork, data: ClientData, rows: Tensor, prototypes: GlobalPrototypes | None) -> Tensor:
+    def _gradient(
+        self, network: TargetNetwork, data: ClientData, rows: Tensor, prototypes: GlobalPrototypes | None
+    ) -> Tensor:
         network.gradient.zero_()
         if data.edge_index is None:
             logits, features = network.forward(data.x[rows])

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import numpy as np
 
@@ -51,7 +51,11 @@ class TrainRequest:
     prototypes: np.ndarray
     present: np.ndarray
     CHANNELS: ClassVar[Mapping[str, str]] = {
-        "values": "update", "mask": "update", "prototypes": "prototypes", "present": "prototypes"}
+        "values": "update",
+        "mask": "update",
+        "prototypes": "prototypes",
+        "present": "prototypes",
+    }
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,12 @@ class PhiRequest:
     prototypes: np.ndarray
     present: np.ndarray
     CHANNELS: ClassVar[Mapping[str, str]] = {
-        "phi": "update", "first": "update", "second": "update", "prototypes": "prototypes", "present": "prototypes"}
+        "phi": "update",
+        "first": "update",
+        "second": "update",
+        "prototypes": "prototypes",
+        "present": "prototypes",
+    }
 
 
 @dataclass(frozen=True)
@@ -87,12 +96,12 @@ Reply = EnrolReply | TrainReply
 
 def read_request(data: bytes) -> Request:
     """Decodes what a client receives; raises `WireError`."""
-    return decode(data, EnrolRequest, TrainRequest, PhiRequest)  # type: ignore[type-var]
+    return cast(Request, decode(data, EnrolRequest, TrainRequest, PhiRequest))
 
 
 def bytes_by_channel(data: bytes) -> dict[str, int]:
     """How many of a message's bytes carry each channel's values; the rest (headers, digests, keys) is `protocol`."""
-    message = decode(data, EnrolRequest, EnrolReply, TrainRequest, PhiRequest, TrainReply)  # type: ignore[type-var]
+    message = decode(data, EnrolRequest, EnrolReply, TrainRequest, PhiRequest, TrainReply)
     sizes: dict[str, int] = {}
     for field, channel in message.CHANNELS.items():  # type: ignore[attr-defined]
         value = getattr(message, field)

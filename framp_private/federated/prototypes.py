@@ -64,5 +64,5 @@ def train_features(network: TargetNetwork, data: ClientData, block: int = 1024) 
     with torch.no_grad():
         if data.edge_index is not None:
             return network.forward(data.x, data.edge_index, data.train)[1], data.y[data.train]
-        parts = [network.forward(data.x[rows])[1] for rows in data.train.split(block)]
+        parts = [network.forward(data.x[rows])[1] for rows in torch.split(data.train, block)]
         return torch.cat(parts), data.y[data.train]

@@ -35,7 +35,9 @@ def contribution_size(generator: Generator) -> int:
     return generator.n_target + generator.n_phi
 
 
-def contributions(generator: Generator, phi: Tensor, descriptors: Tensor, budgets: Tensor, deltas: Tensor, masks: Tensor) -> np.ndarray:
+def contributions(
+    generator: Generator, phi: Tensor, descriptors: Tensor, budgets: Tensor, deltas: Tensor, masks: Tensor
+) -> np.ndarray:
     """The summed contribution of n clients, float64.
 
     Args:
@@ -86,12 +88,15 @@ class ServerStep:
         divisor = np.maximum(counts, 1) if self.backbone == "coordinate_mean" else planned
         return torch.from_numpy(deltas / divisor).float(), torch.from_numpy(pulled / planned).float()
 
-    def apply(self, generator: Generator, phi: Tensor, state: StepState, total: np.ndarray, planned: int,
-              progress: float) -> tuple[Tensor, StepState]:
+    def apply(
+        self, generator: Generator, phi: Tensor, state: StepState, total: np.ndarray, planned: int, progress: float
+    ) -> tuple[Tensor, StepState]:
         """phi after one round; deltas point from trained to given weights, so the step is subtracted."""
         backbone, gradient = self.update(generator, total, planned)
         direction, state = self._direction(gradient, state)
-        step = torch.cat([backbone * self.backbone_rate, direction * self.learning_rate * decayed(self.decay, progress)])
+        step = torch.cat(
+            [backbone * self.backbone_rate, direction * self.learning_rate * decayed(self.decay, progress)]
+        )
         return phi - step, state
 
     def _direction(self, gradient: Tensor, state: StepState) -> tuple[Tensor, StepState]:

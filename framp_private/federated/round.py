@@ -65,7 +65,9 @@ def enrol(federation: Federation, state: ServerState, exchange: Exchange) -> Ser
         descriptors[client] = torch.from_numpy(value)
     missing = sorted(set(federation.budgets) - set(descriptors))
     if missing:
-        raise ProtocolError(f"no descriptor from {', '.join(missing)}: every client must answer once before the first round")
+        raise ProtocolError(
+            f"no descriptor from {', '.join(missing)}: every client must answer once before the first round"
+        )
     return replace(state, descriptors=descriptors)
 
 
@@ -81,7 +83,9 @@ def run_round(federation: Federation, state: ServerState, exchange: Exchange) ->
     lifts, sizes = server.lifts(requests), server.value_sizes(federation)
 
     # Before the values travel: protocols that need keys or shares first make their trips here.
-    sessions = {channel: plan.protection(channel).open(cohort, sizes[channel], lifts[channel], exchange) for channel in channels}
+    sessions = {
+        channel: plan.protection(channel).open(cohort, sizes[channel], lifts[channel], exchange) for channel in channels
+    }
 
     # Clients generate or receive their submodel, train, protect, answer.
     survivors = []
@@ -95,5 +99,9 @@ def run_round(federation: Federation, state: ServerState, exchange: Exchange) ->
 
     # Only totals come out of the sessions, and only they move the state.
     totals = {channel: session.close(exchange) for channel, session in sessions.items()}
-    measurements = {f"{channel}.{name}": value for channel, total in totals.items() for name, value in total.measurements.items()}
-    return server.apply(federation, state, totals), RoundReport(state.round_index, cohort, tuple(survivors), measurements)
+    measurements = {
+        f"{channel}.{name}": value for channel, total in totals.items() for name, value in total.measurements.items()
+    }
+    return server.apply(federation, state, totals), RoundReport(
+        state.round_index, cohort, tuple(survivors), measurements
+    )

@@ -56,8 +56,15 @@ class SubmodelRequests(Mapping[str, bytes]):
         weights = federation.weights(state.phi, descriptor_of(state, client), budget)
         mask = federation.mask(weights, budget, state.moments)
         self.masks[client] = encode_mask(mask.numpy())
-        return encode(TrainRequest(federation.digest, state.round_index, weights[mask].numpy(), self.masks[client],
-                                   *_prototype_fields(federation, state)))
+        return encode(
+            TrainRequest(
+                federation.digest,
+                state.round_index,
+                weights[mask].numpy(),
+                self.masks[client],
+                *_prototype_fields(federation, state),
+            )
+        )
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._cohort)
@@ -68,11 +75,15 @@ class SubmodelRequests(Mapping[str, bytes]):
     def lift(self, clients: Sequence[str], values: Sequence[np.ndarray]) -> np.ndarray:
         """The summed contribution of some clients' updates: J_i^T delta_i, computed here."""
         federation, state = self._federation, self._state
-        masks = torch.stack([torch.from_numpy(decode_mask(self.masks[client], federation.network.n_parameters)) for client in clients])
+        masks = torch.stack(
+            [torch.from_numpy(decode_mask(self.masks[client], federation.network.n_parameters)) for client in clients]
+        )
         deltas = torch.zeros(masks.shape)
         for row, (client, value) in enumerate(zip(clients, values, strict=True)):
             if value.shape != (int(masks[row].sum()),):
-                raise ProtocolError(f"client {client!r} sent {value.shape} update values, must be ({int(masks[row].sum())},)")
+                raise ProtocolError(
+                    f"client {client!r} sent {value.shape} update values, must be ({int(masks[row].sum())},)"
+                )
             deltas[row, masks[row]] = torch.from_numpy(value)
         descriptors = torch.stack([descriptor_of(state, client) for client in clients])
         budgets = torch.tensor([federation.budgets[client] for client in clients])
@@ -86,8 +97,16 @@ class PhiRequests(Mapping[str, bytes]):
         empty = np.zeros(0, np.float32)
         first, second = (state.moments.first.numpy(), state.moments.second.numpy()) if state.moments else (empty, empty)
         self._cohort = tuple(cohort)
-        self._message = encode(PhiRequest(federation.digest, state.round_index, state.phi.numpy(), first, second,
-                                          *_prototype_fields(federation, state)))
+        self._message = encode(
+            PhiRequest(
+                federation.digest,
+                state.round_index,
+                state.phi.numpy(),
+                first,
+                second,
+                *_prototype_fields(federation, state),
+            )
+        )
 
     def __getitem__(self, client: str) -> bytes:
         return self._message
@@ -135,7 +154,8 @@ def apply(federation: Federation, state: ServerState, totals: Mapping[Channel, T
     """The state after a round: phi moves by the summed contributions, prototypes by the summed class rows."""
     total = totals["update"].value
     phi, step = federation.step.apply(
-        federation.generator, state.phi, state.step, total, federation.cohort, federation.progress(state.round_index))
+        federation.generator, state.phi, state.step, total, federation.cohort, federation.progress(state.round_index)
+    )
     prototypes = state.prototypes.after(totals["prototypes"].value) if "prototypes" in totals else state.prototypes
     moments = state.moments
     if federation.submodel.needs_moments:

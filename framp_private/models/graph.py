@@ -29,7 +29,9 @@ class SparseEmbedding(nn.Module):
 class NodeClassifier(nn.Module):
     """[embedding ->] convolution -> ReLU -> convolution -> ReLU -> linear classifier."""
 
-    def __init__(self, kind: Literal["gcn", "sage"], inputs: int, n_classes: int, hidden: int, sparse_input: bool) -> None:
+    def __init__(
+        self, kind: Literal["gcn", "sage"], inputs: int, n_classes: int, hidden: int, sparse_input: bool
+    ) -> None:
         super().__init__()
         layer = GCNConv if kind == "gcn" else SAGEConv
         self.embedding = SparseEmbedding(inputs, hidden) if sparse_input else None

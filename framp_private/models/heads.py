@@ -32,7 +32,8 @@ class ChunkedHead(nn.Module):
 
     def forward(self, trunk: Tensor) -> Tensor:
         hidden = torch.relu(self.mix(trunk)[:, None, :] + self.embedding)
-        return self.out(hidden).flatten(1)[:, : self._n_target]
+        generated: Tensor = self.out(hidden).flatten(1)[:, : self._n_target]
+        return generated
 
 
 class LowRankHead(nn.Module):
@@ -67,4 +68,5 @@ class AttentionHead(nn.Module):
     def forward(self, conditions: Tensor) -> Tensor:
         client = self.client(conditions)[:, None, :]
         tokens = torch.cat([client, self.embedding.expand(len(conditions), -1, -1)], 1)
-        return self.out(self.layer(tokens)[:, 1:]).flatten(1)[:, : self._n_target]
+        generated: Tensor = self.out(self.layer(tokens)[:, 1:]).flatten(1)[:, : self._n_target]
+        return generated

@@ -24,8 +24,13 @@ BUDGET_CENTRES = (0.0, 1 / 3, 2 / 3, 1.0)
 class Generator(Protocol):
     """Makes weights for (descriptor, budget) pairs from one vector phi whose first `n_target` entries are theta_0."""
 
-    n_target: int
-    n_phi: int
+    @property
+    def n_target(self) -> int:
+        """Length of theta."""
+
+    @property
+    def n_phi(self) -> int:
+        """Length of phi."""
 
     def initial(self, theta_0: Tensor, streams: Streams) -> Tensor:
         """(n_phi,) float32: phi before the first round; generates `theta_0` for everybody."""

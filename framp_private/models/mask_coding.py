@@ -80,4 +80,5 @@ def _rice_decode(bits: np.ndarray, parameter: int, count: int) -> np.ndarray:
         raise WireError("coded mask is truncated or has bits left over")
     high = np.diff(ends, prepend=-1) - 1
     low = bits[used - low_bits : used].reshape(count, parameter)
-    return (high << parameter) + (low << np.arange(parameter)).sum(1)
+    gaps: np.ndarray = (high << parameter) + (low << np.arange(parameter)).sum(1)
+    return gaps

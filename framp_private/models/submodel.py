@@ -89,10 +89,14 @@ def kept(network: TargetNetwork, budget: float) -> int:
         ModelError: budget outside (0, 1], or too small to keep a single coordinate.
     """
     if not 0 < budget <= 1:
-        raise ModelError(f"budget={budget} must lie in (0, 1]: it is the share of the target network that a client can hold")
+        raise ModelError(
+            f"budget={budget} must lie in (0, 1]: it is the share of the target network that a client can hold"
+        )
     count = int(budget * network.n_maskable)
     if count == 0:
-        raise ModelError(f"budget={budget} keeps none of {network.n_maskable} coordinates: use at least {1 / network.n_maskable:.2g}")
+        raise ModelError(
+            f"budget={budget} keeps none of {network.n_maskable} coordinates: use at least {1 / network.n_maskable:.2g}"
+        )
     return count
 
 
@@ -106,7 +110,9 @@ def top_k(scores: Tensor, count: int) -> Tensor:
     if not 0 <= count <= len(values):
         raise ModelError(f"count={count} must lie in [0, {len(values)}]")
     if not np.isfinite(values).all():
-        raise ModelError("importance scores are not finite: the generated weights have diverged, lower the learning rates")
+        raise ModelError(
+            "importance scores are not finite: the generated weights have diverged, lower the learning rates"
+        )
     if count == 0:
         return torch.zeros(len(values), dtype=torch.bool)
     threshold = np.partition(values, len(values) - count)[len(values) - count]

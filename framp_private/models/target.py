@@ -64,7 +64,9 @@ class TargetNetwork:
         """Copies (n_parameters,) float32 into the working module."""
         self.weights.copy_(weights)
 
-    def forward(self, x: Tensor, edge_index: Tensor | None = None, nodes: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, x: Tensor, edge_index: Tensor | None = None, nodes: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Logits (n, n_classes) and representations (n, feature_dim) under the loaded weights.
 
         With `edge_index` (2, edges) the module is called as `module(x, edge_index)` on the whole graph;
@@ -74,7 +76,10 @@ class TargetNetwork:
         features = self._features
         self._features = None
         if features is None:
-            raise ModelError(f"classifier={self.classifier_name!r} was not called in the forward pass: name the layer that makes the logits")
+            raise ModelError(
+                f"classifier={self.classifier_name!r} was not called in the forward pass: "
+                "name the layer that makes the logits"
+            )
         features = features.flatten(1)
         return (logits, features) if nodes is None else (logits[nodes], features[nodes])
 
@@ -96,20 +101,29 @@ def _refuse(module: nn.Module) -> None:
         if "BatchNorm" in type(part).__name__:
             raise ModelError(
                 f"layer {name!r} is {type(part).__name__}: batch statistics mix records, which breaks per-record "
-                "privacy and class prototypes; use GroupNorm or LayerNorm instead")
+                "privacy and class prototypes; use GroupNorm or LayerNorm instead"
+            )
         if getattr(part, "track_running_stats", False):
-            raise ModelError(f"layer {name!r} keeps running statistics that would leave the client in no channel: "
-                             "build it with track_running_stats=False")
+            raise ModelError(
+                f"layer {name!r} keeps running statistics that would leave the client in no channel: "
+                "build it with track_running_stats=False"
+            )
     parameters = list(module.named_parameters())
     if not parameters:
         raise ModelError("the module has no parameters: nothing can be trained")
     for name, value in parameters:
         if value.dtype != torch.float32:
-            raise ModelError(f"parameter {name!r} has dtype {value.dtype}, must be torch.float32: call .float() in build")
+            raise ModelError(
+                f"parameter {name!r} has dtype {value.dtype}, must be torch.float32: call .float() in build"
+            )
 
 
 def _last_linear(module: nn.Module) -> str:
-    names = [name for name, part in module.named_modules() if hasattr(part, "in_features") and hasattr(part, "out_features")]
+    names: list[str] = [
+        name for name, part in module.named_modules() if hasattr(part, "in_features") and hasattr(part, "out_features")
+    ]
     if not names:
-        raise ModelError("the module has no linear classifier: pass classifier=, the name of the layer that makes the logits")
+        raise ModelError(
+            "the module has no linear classifier: pass classifier=, the name of the layer that makes the logits"
+        )
     return names[-1]

@@ -10,9 +10,14 @@ from torch import Tensor, nn
 def small_cnn(channels: int = 1, side: int = 8, n_classes: int = 10) -> nn.Module:
     """Two 3x3 convolutions (16, 32), a 2x2 pool, a hidden layer of 64; 38,282 parameters on 8x8 digits."""
     return nn.Sequential(
-        nn.Conv2d(channels, 16, 3, padding=1), nn.ReLU(),
-        nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
-        nn.Linear(32 * (side // 2) ** 2, 64), nn.ReLU(),
+        nn.Conv2d(channels, 16, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(16, 32, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(32 * (side // 2) ** 2, 64),
+        nn.ReLU(),
         nn.Linear(64, n_classes),
     )
 
@@ -21,10 +26,17 @@ def lenet(channels: int = 3, side: int = 32, n_classes: int = 10) -> nn.Module:
     """The LeNet of pFedHN (arXiv 2103.04628): 5x5 convolutions 16 and 32, 120, 84; 121,182 parameters on CIFAR-10."""
     reduced = ((side - 4) // 2 - 4) // 2
     return nn.Sequential(
-        nn.Conv2d(channels, 16, 5), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(16, 32, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
-        nn.Linear(32 * reduced**2, 120), nn.ReLU(),
-        nn.Linear(120, 84), nn.ReLU(),
+        nn.Conv2d(channels, 16, 5),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(16, 32, 5),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(32 * reduced**2, 120),
+        nn.ReLU(),
+        nn.Linear(120, 84),
+        nn.ReLU(),
         nn.Linear(84, n_classes),
     )
 
@@ -35,8 +47,11 @@ class _Block(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
         self.main = nn.Sequential(
-            nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.GroupNorm(32, outputs), nn.ReLU(),
-            nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False), nn.GroupNorm(32, outputs),
+            nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False),
+            nn.GroupNorm(32, outputs),
+            nn.ReLU(),
+            nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False),
+            nn.GroupNorm(32, outputs),
         )
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or inputs != outputs:
@@ -53,8 +68,13 @@ def resnet18(channels: int = 3, side: int = 32, n_classes: int = 10) -> nn.Modul
     for inputs, outputs, stride in ((64, 64, 1), (64, 128, 2), (128, 256, 2), (256, 512, 2)):
         blocks += [_Block(inputs, outputs, stride), _Block(outputs, outputs, 1)]
     return nn.Sequential(
-        nn.Conv2d(channels, 64, 3, 1, 1, bias=False), nn.GroupNorm(32, 64), nn.ReLU(), *blocks,
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, n_classes),
+        nn.Conv2d(channels, 64, 3, 1, 1, bias=False),
+        nn.GroupNorm(32, 64),
+        nn.ReLU(),
+        *blocks,
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(512, n_classes),
     )
 
 

@@ -63,4 +63,6 @@ def statement(claims: Sequence[Claim]) -> str:
         return "privacy: none, epsilon = infinite"
     return "; ".join(
         f"privacy: epsilon = {claim.epsilon:.3g}, delta = {claim.delta:g}, unit {claim.unit}, {claim.relation}, "
-        f"{claim.trust_model}, scope: {claim.scope}" for claim in held)
+        f"{claim.trust_model}, scope: {claim.scope}"
+        for claim in held
+    )

@@ -57,7 +57,9 @@ class Ledger:
         rows = _read(path)
         found = {key: rows[0].get(key) for key in genesis}
         if found != genesis:
-            raise LedgerError(f"{path} is a ledger of {found}, not of {genesis}: one account has one unit, relation and owner")
+            raise LedgerError(
+                f"{path} is a ledger of {found}, not of {genesis}: one account has one unit, relation and owner"
+            )
         return cls(path, rows)
 
     @property
@@ -98,8 +100,10 @@ def verify(path: Path, head: Head | None = None) -> Head:
     rows = _read(path)
     found = Head(len(rows), rows[-1]["hash"])
     if head is not None and found != head:
-        raise LedgerError(f"{path} ends at row {found.rows} ({found.hash[:12]}), the known head is row {head.rows} "
-                          f"({head.hash[:12]}): rows were cut off, added or replaced")
+        raise LedgerError(
+            f"{path} ends at row {found.rows} ({found.hash[:12]}), the known head is row {head.rows} "
+            f"({head.hash[:12]}): rows were cut off, added or replaced"
+        )
     return found
 
 
@@ -117,7 +121,11 @@ def _read(path: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(lines, 1):
         try:
             row = json.loads(line)
-            fits = row["previous"] == previous and row["hash"] == _hash(row) and (row["kind"] == "genesis") == (number == 1)
+            fits = (
+                row["previous"] == previous
+                and row["hash"] == _hash(row)
+                and (row["kind"] == "genesis") == (number == 1)
+            )
         except (ValueError, KeyError, TypeError) as error:
             raise LedgerError(f"{path} row {number} is not a ledger row") from error
         if not fits:

@@ -89,8 +89,10 @@ class _RunningSum:
         del exchange
         self._flush()
         if self._total is None or self._count < self._protection.minimum:
-            raise BelowThreshold(f"survivors={self._count}, at least {max(1, self._protection.minimum)} are needed: "
-                                 "repeat the round when more clients are reachable")
+            raise BelowThreshold(
+                f"survivors={self._count}, at least {max(1, self._protection.minimum)} are needed: "
+                "repeat the round when more clients are reachable"
+            )
         return Total(self._total, self._count)
 
     def _flush(self) -> None:

@@ -26,8 +26,10 @@ class Plan:
         """The protection of a channel in use; raises `PlanError` if there is none."""
         protection: Protection | None = getattr(self, channel)
         if protection is None:
-            raise PlanError(f"channel {channel!r} has no protection and would be sent: give it one, "
-                            "PlainSum() if it may be seen by the server, or switch off what uses it")
+            raise PlanError(
+                f"channel {channel!r} has no protection and would be sent: give it one, "
+                "PlainSum() if it may be seen by the server, or switch off what uses it"
+            )
         return protection
 
     def check(self, used: Collection[Channel], per_client: Mapping[Channel, str]) -> None:
@@ -41,7 +43,11 @@ class Plan:
             PlanError: a used channel without protection, or a secure sum where single values are needed.
         """
         for channel in CHANNELS:
-            if channel in used and self.protection(channel).server_view().granularity == "sum" and channel in per_client:
+            if (
+                channel in used
+                and self.protection(channel).server_view().granularity == "sum"
+                and channel in per_client
+            ):
                 raise PlanError(f"channel {channel!r} is protected by a sum, but {per_client[channel]}")
 
     def claims(self, used: Collection[Channel]) -> tuple[Claim, ...]:

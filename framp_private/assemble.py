@@ -1,0 +1,151 @@
+"""A validated config -> the values that run: network, method, plan, federation. And back: a recipe -> its settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from framp_private.config import Config, parse, read_file
+from framp_private.data.base import Schema
+from framp_private.errors import ConfigError
+from framp_private.federated.descriptor import DescriptorRule
+from framp_private.federated.federation import Federation
+from framp_private.federated.local_training import Alignment, LocalSGD
+from framp_private.federated.pullback import Pullback, ServerStep
+from framp_private.methods import RECIPES, Method, federate
+from framp_private.models.graph import gcn, graph_sage
+from framp_private.models.hypernetwork import HypernetworkShape
+from framp_private.models.submodel import SubmodelRule
+from framp_private.models.tabular import mlp
+from framp_private.models.target import TargetNetwork
+from framp_private.models.vision import lenet, resnet18, small_cnn
+from framp_private.presets import PRESETS
+from framp_private.protections import PlainSum, Plan, Protection
+
+Settings = dict[str, Any]
+
+
+def make_config(
+    *, file: Path | None = None, preset: str | None = None, assignments: Mapping[str, Any] | None = None
+) -> Config:
+    """Defaults, then the method's recipe, then the preset, then the file, then assignments.
+
+    Without a preset and without a file the preset is `digits`, unless the assignments name a data set of their own.
+
+    Raises:
+        ConfigError: an unknown preset, method or key, or a refused value.
+    """
+    given = dict(assignments or {})
+    written = read_file(file) if file is not None else {}
+    if preset is None and file is None and "dataset" not in given:
+        preset = "digits"
+    method = str(given.get("method", written.get("method", "framp")))
+    recipes = {recipe().name: recipe for recipe in RECIPES}
+    recipe = settings_of(recipes[method]()) if method in recipes else {}
+    return parse([recipe, _preset(preset, method), written, given])
+
+
+def settings_of(method: Method) -> Settings:
+    """A recipe as the config keys that `method_of` turns back into it."""
+    trainer = asdict(method.trainer)
+    alignment = trainer.pop("alignment")
+    trainer.pop("fiarse")
+    descriptor = asdict(method.descriptor)
+    descriptor.pop("batch_size")
+    return {
+        "method": method.name,
+        "local_steps": trainer.pop("steps"),
+        **trainer,
+        "hypernetwork": asdict(method.hypernetwork) if method.hypernetwork else None,
+        "descriptor": descriptor,
+        "submodel": asdict(method.submodel),
+        "server": asdict(method.step),
+        "pullback": method.pullback.value,
+        "alignment": {**alignment, "prototypes": method.weighting},
+    }
+
+
+def method_of(config: Config) -> Method:
+    """The recipe with the config's parts."""
+    trainer = LocalSGD(
+        steps=config.local_steps,
+        batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
+        decay=config.decay,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        fiarse=config.submodel.importance == "fiarse",
+        alignment=Alignment(config.alignment.weight, config.alignment.distance),
+    )
+    shape = config.hypernetwork
+    return Method(
+        name=config.method,
+        hypernetwork=HypernetworkShape(**shape.model_dump()) if shape else None,
+        submodel=SubmodelRule(**config.submodel.model_dump()),
+        trainer=trainer,
+        descriptor=DescriptorRule(**config.descriptor.model_dump(), batch_size=config.batch_size),
+        step=ServerStep(**config.server.model_dump()),
+        pullback=Pullback(config.pullback),
+        weighting=config.alignment.prototypes,
+        exchanges=config.method != "local",
+    )
+
+
+def network_of(config: Config, schema: Schema) -> TargetNetwork:
+    """The target network for these records; `auto` picks by their kind. Raises `ConfigError` if the two do not fit."""
+    name = config.network
+    if name == "auto":
+        name = {"table": "mlp", "graph": "sage"}.get(schema.kind) or ("cnn" if schema.input_shape[-1] < 28 else "lenet")  # type: ignore[assignment]
+    kinds = {"cnn": "image", "lenet": "image", "resnet18": "image", "gcn": "graph", "sage": "graph", "mlp": "table"}
+    if kinds[name] != schema.kind:
+        raise ConfigError(
+            f"network={name!r} takes {kinds[name]} records, dataset={config.dataset!r} has {schema.kind} records: use network=auto"
+        )
+    return TargetNetwork(_builder(name, schema))
+
+
+def plan_of(config: Config) -> Plan:
+    """The protection of each channel; a channel set to `none` stops a method that sends on it."""
+    chosen = config.protections.model_dump()
+    known: dict[str, Protection | None] = {"plain": PlainSum(), "none": None}
+    return Plan(**{channel: known[name] for channel, name in chosen.items()})
+
+
+def federation_of(config: Config, network: TargetNetwork, clients: Sequence[str]) -> Federation:
+    """The federation of a config. Raises what `Federation` raises."""
+    return federate(
+        method_of(config),
+        network,
+        clients,
+        rounds=config.rounds,
+        budgets=config.budgets,
+        clients_per_round=config.clients_per_round,
+        plan=plan_of(config),
+        seed=config.seed,
+    )
+
+
+def _builder(name: str, schema: Schema) -> Callable[[], nn.Module]:
+    shape, n_classes, sparse = schema.input_shape, schema.n_classes, schema.sparse
+    builders: dict[str, Callable[[], nn.Module]] = {
+        "cnn": lambda: small_cnn(shape[0], shape[-1], n_classes),
+        "lenet": lambda: lenet(shape[0], shape[-1], n_classes),
+        "resnet18": lambda: resnet18(shape[0], shape[-1], n_classes),
+        "mlp": lambda: mlp(shape[0], n_classes),
+        "gcn": lambda: gcn(shape[0], n_classes, sparse_input=sparse),
+        "sage": lambda: graph_sage(shape[0], n_classes, sparse_input=sparse),
+    }
+    return builders[name]
+
+
+def _preset(name: str | None, method: str) -> Settings:
+    if name is None:
+        return {}
+    known = {preset.__name__: preset for preset in PRESETS}
+    if name not in known:
+        raise ConfigError(f"preset={name!r} is not known: use one of {', '.join(known)}")
+    return known[name](method)

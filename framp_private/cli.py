@@ -1,0 +1,203 @@
+"""`framp-private`: train, list presets, look at data.
+
+Exit status: 0 done, 1 failed or not verified, 2 bad input, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from framp_private.assemble import make_config
+from framp_private.config import Config, read_assignments
+from framp_private.datasets import CATALOGUE, check, data_root, load_dataset
+from framp_private.errors import FrampError
+from framp_private.estimate import describe_plan
+from framp_private.presets import PRESETS
+from framp_private.report.figures import class_mix
+from framp_private.run_folder import RunFolder
+from framp_private.runs import new_folder, run_config
+from framp_private.terminal import final_table, partition_table, plan_table, progress
+from framp_private.training import Options
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, help="Private, personalised federated learning with FRAMP."
+)
+data_app = typer.Typer(no_args_is_help=True, help="Data sets: what is known, what is here, how it is partitioned.")
+app.add_typer(data_app, name="data")
+
+ConfigFile = Annotated[
+    Path | None, typer.Argument(metavar="[CONFIG.yaml]", help="Settings; see `presets` for starting points.")
+]
+Preset = Annotated[str | None, typer.Option("--preset", help="Named settings; default `digits`.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="One setting, dotted for nested keys; repeatable."),
+]
+Dataset = Annotated[
+    str | None, typer.Option("--dataset", help="A data set's name, or a folder with one CSV or NPZ per site.")
+]
+Seed = Annotated[int | None, typer.Option("--seed", help="Of data, initialisation and sampling.")]
+Root = Annotated[Path | None, typer.Option("--data-root", help="Where data sets are; else FRAMP_DATA, else ./data.")]
+Download = Annotated[bool, typer.Option("--download", help="Fetch the data set if it is missing.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output and nothing else.")]
+
+
+@app.command()
+def train(
+    config: ConfigFile = None,
+    preset: Preset = None,
+    assignments: Set = None,
+    dataset: Dataset = None,
+    seed: Seed = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Run folder; default runs/PRESET-UTCSTAMP-xxxx.")] = None,
+    root: Root = None,
+    download: Download = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")] = False,
+    record_transcript: Annotated[
+        bool, typer.Option("--record-transcript", help="Keep every message that was delivered.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print plan, sizes and estimated seconds; touch no data.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train personalised, budget-sized models across clients."""
+    settings = _config(config, preset, assignments, dataset, seed, out if resume else None)
+    if dry_run:
+        plan = describe_plan(settings)
+        typer.echo(json.dumps(plan, indent=1)) if as_json else Console().print(plan_table(plan))
+        return
+    folder = out if out is not None else new_folder(preset or (config.stem if config else "digits"))
+    if resume and RunFolder(folder).finished:
+        summary: Any = RunFolder(folder).summary()
+    else:
+        console = Console(stderr=True, quiet=as_json)
+        console.print(plan_table(describe_plan(settings, measure=False)))
+        with progress(console, settings.rounds) as on_round:
+            options = Options(record_transcript=record_transcript, on_round=on_round)
+            summary = run_config(
+                settings, out=folder, data_root=root, download=download, resume=resume, options=options
+            ).summary
+    if as_json:
+        typer.echo(json.dumps({"folder": str(folder), **summary}, indent=1))
+    else:
+        Console().print(final_table(summary, folder))
+
+
+@app.command()
+def presets(as_json: AsJson = False) -> None:
+    """List the named settings."""
+    if as_json:
+        typer.echo(
+            json.dumps(
+                {preset.__name__: make_config(preset=preset.__name__).model_dump(mode="json") for preset in PRESETS},
+                indent=1,
+            )
+        )
+        return
+    for preset in PRESETS:
+        typer.echo(f"{preset.__name__:<12}{(preset.__doc__ or '').strip()}")
+
+
+@data_app.command("list")
+def data_list() -> None:
+    """Name every known data set and the files it needs under the data root."""
+    for name, entry in CATALOGUE.items():
+        schema = entry.schema
+        shape = "x".join(str(side) for side in schema.input_shape)
+        typer.echo(
+            f"{name:<12}{schema.kind:<7}{shape:<10}{schema.n_classes:>4} classes   {', '.join(entry.files) or 'embedded'}"
+        )
+
+
+@data_app.command("check")
+def data_check(
+    names: Annotated[list[str] | None, typer.Argument(help="Data sets; default all.")] = None, root: Root = None
+) -> None:
+    """Read each data set and say whether it is ready; exit status 1 if one that was named is not."""
+    chosen = names or list(CATALOGUE)
+    unknown = [name for name in chosen if name not in CATALOGUE]
+    if unknown:
+        raise typer.BadParameter(f"{unknown[0]!r} is not a data set: use one of {', '.join(CATALOGUE)}")
+    failed = False
+    for name in chosen:
+        found = check(data_root(root), name, make_config(assignments={"dataset": name}))
+        failed |= not found.startswith("ready")
+        typer.echo(f"{name:<12}{found}")
+    if failed and names:
+        raise typer.Exit(1)
+
+
+@data_app.command("partition")
+def data_partition(
+    config: ConfigFile = None,
+    preset: Preset = None,
+    assignments: Set = None,
+    dataset: Dataset = None,
+    seed: Seed = None,
+    root: Root = None,
+    download: Download = False,
+    picture: Annotated[Path | None, typer.Option("--picture", help="Also write the class mix as an SVG file.")] = None,
+) -> None:
+    """Show who holds what: records and classes of each client."""
+    settings = _config(config, preset, assignments, dataset, seed, None)
+    federated = load_dataset(settings, root, download)
+    Console().print(partition_table(federated))
+    if picture is not None:
+        rows = {
+            name: {"classes": data.class_counts(federated.schema.n_classes).tolist()}
+            for name, data in federated.clients.items()
+        }
+        picture.write_text(class_mix(rows).svg)
+
+
+def _config(
+    file: Path | None,
+    preset: str | None,
+    assignments: list[str] | None,
+    dataset: str | None,
+    seed: int | None,
+    resumed: Path | None,
+) -> Config:
+    given = read_assignments(assignments or [])
+    if dataset is not None:
+        given["dataset"] = dataset
+    if seed is not None:
+        given["seed"] = seed
+    if resumed is not None and (resumed / "config.yaml").is_file() and not given and file is None and preset is None:
+        return make_config(file=resumed / "config.yaml")
+    return make_config(file=file, preset=preset, assignments=given)
+
+
+def main(arguments: list[str] | None = None, run: Callable[..., Any] = app) -> int:
+    """The console script: runs a command and returns its exit status."""
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    try:
+        run(arguments, standalone_mode=False)
+    except FrampError as error:
+        typer.secho(f"framp-private: {error}", fg="red", err=True)
+        return error.exit_status
+    except typer.Exit as stop:
+        return stop.exit_code
+    except (typer.Abort, KeyboardInterrupt):
+        typer.secho("framp-private: interrupted; the run folder can be resumed with --resume", err=True)
+        return 130
+    except Exception as error:
+        if type(error).__module__.startswith(("click", "typer")) and hasattr(error, "format_message"):
+            typer.secho(f"framp-private: {error.format_message()}", fg="red", err=True)
+            return 2
+        raise
+    return 0
+
+
+def script() -> None:
+    """Entry point."""
+    sys.exit(main())

@@ -1,0 +1,228 @@
+"""Config files: YAML and `--set` -> a validated `Config` -> a data set and a federation.
+
+This is the edge: nothing below it sees a config object. Unknown keys are refused with the nearest known one, and every
+message names the field, the value, the rule and the cure. The layers, later ones winning: defaults, the preset with the
+method's own schedule, the file, `--set`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from framp_private.errors import ConfigError
+
+MethodName = Literal[
+    "framp",
+    "fiarse",
+    "fedavg",
+    "local",
+    "framp-without-hypernetwork",
+    "framp-without-alignment",
+    "framp-layerwise",
+    "framp-static-mask",
+]
+NetworkName = Literal["auto", "cnn", "lenet", "resnet18", "gcn", "sage", "mlp"]
+PartitionName = Literal["dirichlet", "class-dirichlet", "classes", "metis", "sites"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class ServerConfig(_Section):
+    """The step on phi."""
+
+    optimizer: Literal["adam", "sgd"] = "adam"
+    learning_rate: float = Field(1e-3, ge=0)
+    decay: Literal["constant", "linear", "cosine"] = "linear"
+    momentum: float = Field(0.9, ge=0, lt=1)
+    backbone_rate: float = Field(1.0, ge=0)
+    backbone: Literal["coordinate_mean", "cohort_mean"] = "coordinate_mean"
+
+
+class HypernetworkConfig(_Section):
+    """The hypernetwork's form."""
+
+    trunk: Literal["mlp", "attention"] = "mlp"
+    head: Literal["full", "chunked", "low_rank"] = "full"
+    hidden: int = Field(64, ge=4)
+    chunk: int = Field(512, ge=1)
+    rank: int = Field(64, ge=1)
+    budget_input: bool = True
+    combine: Literal["additive", "multiplicative"] = "additive"
+
+
+class DescriptorConfig(_Section):
+    """How a client describes its data."""
+
+    encoder: Literal["warmup", "frozen"] = "warmup"
+    steps: int = Field(50, ge=0)
+    learning_rate: float = Field(0.1, gt=0)
+    class_wise: bool = False
+
+
+class SubmodelConfig(_Section):
+    """How a budget becomes a mask."""
+
+    scope: Literal["global", "layerwise"] = "global"
+    importance: Literal["magnitude", "fiarse", "taylor", "fisher"] = "magnitude"
+    static: bool = False
+
+
+class AlignmentConfig(_Section):
+    """The prototype term; weight is lambda."""
+
+    weight: float = Field(1.0, ge=0)
+    distance: Literal["mse", "l2", "cosine"] = "mse"
+    prototypes: Literal["counts", "unweighted"] = "counts"
+
+
+class ProtectionsConfig(_Section):
+    """A protection for each channel: `plain` sends in the clear, `none` forbids the channel."""
+
+    update: Literal["plain", "none"] = "plain"
+    prototypes: Literal["plain", "none"] = "plain"
+    descriptor: Literal["plain", "none"] = "plain"
+    metrics: Literal["none"] = "none"
+
+
+class Config(_Section):
+    """Every setting of a run, as it stands in `config.yaml`."""
+
+    method: MethodName = "framp"
+    dataset: str = "digits"
+    network: NetworkName = "auto"
+    clients: int = Field(20, ge=1)
+    clients_per_round: int | None = Field(None, ge=1)
+    unseen_clients: int = Field(0, ge=0)
+    partition: PartitionName = "dirichlet"
+    alpha: float = Field(0.3, gt=0)
+    classes_per_client: int = Field(2, ge=1)
+    tests: Literal["matched", "independent"] = "matched"
+    test_fraction: float = Field(0.25, gt=0, lt=0.9)
+    validation_fraction: float = Field(0.1, ge=0, lt=0.5)
+    features: Literal["projection", "svd", "sparse"] = "projection"
+    budgets: tuple[float, ...] = (1.0, 1 / 4, 1 / 16, 1 / 64)
+    rounds: int = Field(100, ge=1)
+    local_steps: int = Field(10, ge=1)
+    batch_size: int | None = Field(16, ge=1)
+    learning_rate: float = Field(0.1, gt=0)
+    decay: Literal["constant", "linear", "cosine"] = "constant"
+    momentum: float = Field(0.0, ge=0, lt=1)
+    weight_decay: float = Field(0.0, ge=0)
+    seed: int = Field(0, ge=0)
+    pullback: Literal["server", "client"] = "server"
+    privacy: Literal["none"] = "none"
+    server: ServerConfig = ServerConfig()
+    hypernetwork: HypernetworkConfig | None = HypernetworkConfig()
+    descriptor: DescriptorConfig = DescriptorConfig()
+    submodel: SubmodelConfig = SubmodelConfig()
+    alignment: AlignmentConfig = AlignmentConfig()
+    protections: ProtectionsConfig = ProtectionsConfig()
+    evaluate_every: int = Field(5, ge=1)
+    checkpoint_every: int = Field(1, ge=1)
+    home_steps: int = Field(50, ge=1)
+    threads: int = Field(1, ge=1)
+
+    @field_validator("budgets")
+    @classmethod
+    def _budgets(cls, values: tuple[float, ...]) -> tuple[float, ...]:
+        if not values or not all(0 < value <= 1 for value in values):
+            raise ValueError(
+                "every budget must lie in (0, 1] and there must be at least one: it is the share of the target "
+                "network that a client can hold"
+            )
+        return values
+
+
+def parse(layers: Sequence[Mapping[str, Any]]) -> Config:
+    """Merges nested mappings, later ones winning key by key, and validates the result.
+
+    Raises:
+        ConfigError: an unknown key, or a value that breaks its field's rule.
+    """
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        _merge(merged, layer)
+    try:
+        return Config.model_validate(merged)
+    except ValidationError as error:
+        raise ConfigError(_explain(error)) from None
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """A YAML file as a mapping; raises `ConfigError`."""
+    try:
+        loaded = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"config file {path} cannot be read: {error}") from error
+    if loaded is not None and not isinstance(loaded, dict):
+        raise ConfigError(f"config file {path} holds a {type(loaded).__name__}: write one `key: value` per line")
+    return dict(loaded or {})
+
+
+def read_assignments(assignments: Sequence[str]) -> dict[str, Any]:
+    """`["server.learning_rate=0.01"]` -> `{"server": {"learning_rate": 0.01}}`; values are YAML. Raises `ConfigError`."""
+    merged: dict[str, Any] = {}
+    for text in assignments:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"--set {text!r} is no assignment: write key=value, dotted for nested keys")
+        try:
+            nested: Any = _fraction(yaml.safe_load(value))
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {text!r} has a value that is not YAML: {error}") from error
+        for part in reversed(key.strip().split(".")):
+            nested = {part: nested}
+        _merge(merged, nested)
+    return merged
+
+
+def _fraction(value: Any) -> Any:
+    """`1/64` reads as a number, in lists too."""
+    if isinstance(value, list):
+        return [_fraction(item) for item in value]
+    if isinstance(value, str) and value.count("/") == 1:
+        top, _, bottom = value.partition("/")
+        if top.strip().isdigit() and bottom.strip().isdigit() and int(bottom):
+            return int(top) / int(bottom)
+    return value
+
+
+def _merge(target: dict[str, Any], layer: Mapping[str, Any]) -> None:
+    for key, value in layer.items():
+        if isinstance(value, Mapping) and isinstance(target.get(key), dict):
+            _merge(target[key], value)
+        else:
+            target[key] = dict(value) if isinstance(value, Mapping) else _fraction(value)
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors():
+        path = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            known = _keys(Config, problem["loc"][:-1])
+            near = difflib.get_close_matches(str(problem["loc"][-1]), known, 1, 0.4)
+            hint = f"did you mean {near[0]!r}?" if near else f"known keys are {', '.join(known)}"
+            lines.append(f"{path} is not a setting: {hint}")
+        else:
+            rule = problem["msg"].removeprefix("Value error, ")
+            lines.append(
+                f"{path}={problem['input']!r} is refused: {rule[0].lower()}{rule[1:]}; change {path} in the file or with --set {path}=..."
+            )
+    return "\n".join(lines)
+
+
+def _keys(model: type[BaseModel], path: Sequence[str | int]) -> list[str]:
+    for part in path:
+        annotation = model.model_fields[str(part)].annotation
+        options = [annotation, *getattr(annotation, "__args__", ())]
+        model = next(option for option in options if isinstance(option, type) and issubclass(option, BaseModel))
+    return list(model.model_fields)

@@ -1,0 +1,165 @@
+"""Dataset names -> readers, schemas and what to do when one is missing; and a config's partition of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from framp_private.config import Config
+from framp_private.data import graph, tabular, vision
+from framp_private.data.base import FederatedDataset, Schema
+from framp_private.data.partition import (
+    BalancedDirichlet,
+    ClassDirichlet,
+    ClassesPerClient,
+    Draw,
+    Pool,
+    partition_graph,
+    partition_records,
+    partition_sites,
+)
+from framp_private.errors import ConfigError, MissingData
+from framp_private.randomness import Streams
+
+Reader = Callable[[Path, bool, Config], Pool]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One known data set: its reader, its schema before any file is read, and the files it needs under the data root."""
+
+    read: Reader
+    schema: Schema
+    files: tuple[str, ...]
+
+
+def _graph_schema(columns: int, n_classes: int) -> Schema:
+    return Schema("graph", (columns,), n_classes)
+
+
+CATALOGUE: dict[str, Entry] = {
+    "digits": Entry(lambda root, download, config: vision.digits(), Schema("image", (1, 8, 8), 10), ()),
+    "cifar10": Entry(
+        lambda root, download, config: vision.cifar10(root, download),
+        Schema("image", (3, 32, 32), 10),
+        ("cifar-10-batches-py",),
+    ),
+    "cifar100": Entry(
+        lambda root, download, config: vision.cifar100(root, download),
+        Schema("image", (3, 32, 32), 100),
+        ("cifar-100-python",),
+    ),
+    "cora": Entry(
+        lambda root, download, config: graph.planetoid("Cora", root, download),
+        _graph_schema(1433, 7),
+        ("planetoid/Cora/raw",),
+    ),
+    "citeseer": Entry(
+        lambda root, download, config: graph.planetoid("CiteSeer", root, download),
+        _graph_schema(3703, 6),
+        ("planetoid/CiteSeer/raw",),
+    ),
+    "facebook": Entry(
+        lambda root, download, config: graph.facebook(root, config.features, _streams(config)),
+        _graph_schema(128, 4),
+        ("musae.zip",),
+    ),
+    "twitch": Entry(
+        lambda root, download, config: graph.twitch(root, config.features, _streams(config)),
+        _graph_schema(128, 2),
+        ("musae.zip",),
+    ),
+    "ogbn-arxiv": Entry(
+        lambda root, download, config: graph.ogbn_arxiv(root, download), _graph_schema(128, 40), ("ogb/ogbn_arxiv/raw",)
+    ),
+    "adult": Entry(lambda root, download, config: tabular.adult(root), Schema("table", (88,), 2), ("adult.zip",)),
+    "location30": Entry(
+        lambda root, download, config: tabular.location30(root), Schema("table", (446,), 30), ("dataset_location.tgz",)
+    ),
+}
+
+_SPARSE_COLUMNS = {"facebook": graph.FACEBOOK_COLUMNS, "twitch": graph.TWITCH_COLUMNS}
+
+
+def data_root(given: Path | None) -> Path:
+    """`--data-root`, else `FRAMP_DATA`, else `data` in the working folder."""
+    return given if given is not None else Path(os.environ.get("FRAMP_DATA", "data"))
+
+
+def schema_of(config: Config) -> Schema | None:
+    """What is known of the records without reading any; None for the user's own folder."""
+    entry = CATALOGUE.get(config.dataset)
+    if entry is None:
+        return None
+    if config.features == "sparse" and config.dataset in _SPARSE_COLUMNS:
+        return Schema("graph", (_SPARSE_COLUMNS[config.dataset],), entry.schema.n_classes, sparse=True)
+    return entry.schema
+
+
+def load_dataset(config: Config, root: Path | None = None, download: bool = False) -> FederatedDataset:
+    """Reads and partitions the config's data set, or the folder it names.
+
+    Raises:
+        ConfigError: neither a known name nor a folder. MissingData, DataError: see the readers and partitions.
+    """
+    entry = CATALOGUE.get(config.dataset)
+    if entry is None:
+        path = Path(config.dataset).expanduser()
+        if not path.exists():
+            raise ConfigError(
+                f"dataset={config.dataset!r} is neither a known data set ({', '.join(CATALOGUE)}) nor a folder"
+            )
+        return tabular.folder(path, config.seed, config.unseen_clients)
+    return partition(entry.read(data_root(root), download, config), config)
+
+
+def partition(pool: Pool, config: Config) -> FederatedDataset:
+    """Hands the pool to clients as the config says. Raises `DataError` where partition and data do not fit."""
+    streams = Streams(config.seed).child("data")
+    if config.partition == "sites":
+        return partition_sites(
+            pool, config.unseen_clients, streams, test=config.test_fraction, validation=config.validation_fraction
+        )
+    if config.partition == "metis" or pool.edge_index is not None:
+        if config.partition != "metis":
+            raise ConfigError(
+                f"partition={config.partition!r} cuts a graph's edges at random: use 'metis' or 'sites' for dataset={pool.name!r}"
+            )
+        return partition_graph(
+            pool,
+            config.clients,
+            config.unseen_clients,
+            streams,
+            test=config.test_fraction,
+            validation=config.validation_fraction,
+        )
+    draws: dict[str, Draw] = {
+        "dirichlet": BalancedDirichlet(config.alpha),
+        "class-dirichlet": ClassDirichlet(config.alpha),
+        "classes": ClassesPerClient(config.classes_per_client),
+    }
+    return partition_records(
+        pool,
+        draws[config.partition],
+        config.clients,
+        config.unseen_clients,
+        streams,
+        tests=config.tests,
+        test=config.test_fraction,
+        validation=config.validation_fraction,
+    )
+
+
+def check(root: Path, name: str, config: Config) -> str:
+    """ "ready" or what is missing, after really reading the data set."""
+    try:
+        pool = CATALOGUE[name].read(root, False, config)
+    except MissingData as error:
+        return f"missing: {error}"
+    return f"ready: {len(pool.y):,} records, {pool.schema.n_classes} classes"
+
+
+def _streams(config: Config) -> Streams:
+    return Streams(config.seed).child("features")

@@ -1,0 +1,104 @@
+"""What a run will send, store and take, worked out before any data is touched."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+
+from framp_private.assemble import federation_of, method_of, network_of
+from framp_private.config import Config
+from framp_private.data.base import ClientData, Schema
+from framp_private.data.partition import client_names
+from framp_private.datasets import schema_of
+from framp_private.evaluation import budget_name
+from framp_private.federated.federation import Federation
+from framp_private.federated.pullback import Pullback
+from framp_private.models.mask_coding import entropy_bound_bits
+from framp_private.models.submodel import kept
+from framp_private.privacy.claims import statement
+
+
+def describe_plan(config: Config, measure: bool = True) -> dict[str, Any]:
+    """Plan, parameter counts, bytes per client and round, and an estimate of the seconds, from the config alone.
+
+    A user's own folder has no schema before it is read; its sizes are null. `measure` times a few local steps on random
+    records of the right shape.
+
+    Raises:
+        PlanError, ModelError, ConfigError: what would stop the run before its first round.
+    """
+    torch.set_num_threads(config.threads)
+    facts: dict[str, Any] = {
+        "method": config.method,
+        "dataset": config.dataset,
+        "clients": config.clients,
+        "rounds": config.rounds,
+        "pullback": config.pullback,
+    }
+    schema = schema_of(config)
+    if schema is None:
+        return {
+            **facts,
+            "privacy": "known once the sites are read",
+            "parameters": None,
+            "per_round": None,
+            "seconds": None,
+            "channels": None,
+        }
+    clients = client_names(config.clients, 0)
+    if config.partition == "sites":
+        clients = [f"site {i}" for i in range(1, max(2, config.clients) + 1)]
+    federation = federation_of(config, network_of(config, schema), clients)
+    used = federation.channels if method_of(config).exchanges else ()
+    plan = {channel: type(federation.plan.protection(channel)).__name__ for channel in used}
+    return {
+        **facts,
+        "privacy": statement(federation.plan.claims(used)),
+        "channels": plan,
+        "parameters": {
+            "target": federation.network.n_parameters,
+            "maskable": federation.network.n_maskable,
+            "phi": federation.generator.n_phi,
+        },
+        "per_round": {budget_name(b): _bytes(federation, b) for b in sorted(set(config.budgets))} if used else {},
+        "seconds": _seconds(federation, schema, config) if measure else None,
+    }
+
+
+def _bytes(federation: Federation, budget: float) -> dict[str, int]:
+    """Payload bytes of one client in one round; headers add a few dozen."""
+    network, prototypes = federation.network, 4 * federation.prototypes_size() if federation.aligns else 0
+    up = 4 * federation.update_size(budget) + prototypes
+    if federation.pullback is Pullback.CLIENT:
+        return {"down": 4 * federation.generator.n_phi + prototypes, "up": up, "mask": 0}
+    mask = int(entropy_bound_bits(network.n_parameters, kept(network, budget)) / 8)
+    return {"down": 4 * federation.update_size(budget) + mask + prototypes, "up": up, "mask": mask}
+
+
+def _seconds(federation: Federation, schema: Schema, config: Config) -> float:
+    """Local steps of a whole run at the speed of a few steps on random records, plus a fifth for everything else."""
+    streams = federation.streams.child("estimate")
+    generator = streams.torch()
+    if schema.kind == "graph":
+        n, edges = 256, torch.randint(256, (2, 2048), generator=generator)
+    else:
+        n, edges = max(64, config.batch_size or 64), None
+    x = torch.rand(n, *schema.input_shape, generator=generator)
+    rows = torch.arange(n)
+    data = ClientData(
+        x.to_sparse() if schema.sparse else x,
+        torch.randint(schema.n_classes, (n,), generator=generator),
+        rows,
+        rows[:0],
+        rows,
+        edges,
+    )
+    mask = torch.ones(federation.network.n_parameters, dtype=torch.bool)
+    best = float("inf")
+    for _ in range(3):
+        start = time.perf_counter()
+        federation.trainer.train(federation.network, federation.theta_0, mask, data, None, streams, 0.0)
+        best = min(best, time.perf_counter() - start)
+    return round(1.2 * best * federation.cohort * federation.rounds, 1)

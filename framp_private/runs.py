@@ -1,0 +1,91 @@
+"""From a config to a finished run, and from a run folder back to its models."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+
+from framp_private.assemble import federation_of, make_config, method_of, network_of
+from framp_private.checkpoint import load_checkpoint
+from framp_private.config import Config
+from framp_private.data.base import FederatedDataset
+from framp_private.datasets import load_dataset
+from framp_private.errors import RunError
+from framp_private.models.target import TargetNetwork
+from framp_private.randomness import Entropy
+from framp_private.run_folder import RunFolder
+from framp_private.training import Options, Run, Training, train
+
+
+def new_folder(preset: str) -> Path:
+    """`runs/PRESET-UTCSTAMP-xxxx`, a name no other run has."""
+    return Path("runs") / f"{preset}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{Entropy().bytes(2).hex()}"
+
+
+def run_config(
+    config: Config,
+    *,
+    out: Path | None = None,
+    data_root: Path | None = None,
+    download: bool = False,
+    resume: bool = False,
+    options: Options = Options(),
+) -> Run:
+    """Trains what a config describes; `evaluate_every`, `checkpoint_every` and `home_steps` are taken from it.
+
+    Raises:
+        FrampError: see `errors`. Data and settings are checked before the folder is made.
+    """
+    torch.set_num_threads(config.threads)
+    dataset = load_dataset(config, data_root, download)
+    network = network_of(config, dataset.schema)
+    federation = federation_of(config, network, list(dataset.clients))
+    options = replace(
+        options,
+        evaluate_every=config.evaluate_every,
+        checkpoint_every=config.checkpoint_every,
+        home_steps=config.home_steps,
+    )
+    return train(
+        federation,
+        dataset,
+        exchanges=method_of(config).exchanges,
+        out=out,
+        config=config.model_dump(mode="json"),
+        resume=resume,
+        options=options,
+    )
+
+
+def load_run(
+    folder: Path | str,
+    *,
+    data_root: Path | None = None,
+    dataset: FederatedDataset | None = None,
+    network: TargetNetwork | None = None,
+) -> Run:
+    """A finished run, ready to predict: `load_run(DIR).model("client-00")`.
+
+    Args:
+        folder: a run folder. data_root: where the data set is, to describe unseen clients from.
+        dataset, network: needed where the run was made through the Python API with its own.
+
+    Raises:
+        RunError: no finished run there. CheckpointError: its checkpoint is missing, truncated or altered.
+    """
+    stored = RunFolder(Path(folder))
+    summary, settings = stored.summary(), stored.config()
+    if (dataset is None or network is None) and "dataset" not in settings:
+        raise RunError(f"{folder} was made with its own data and network: pass dataset= and network=")
+    config = make_config(assignments=settings) if settings else make_config()
+    dataset = dataset or load_dataset(config, data_root)
+    federation = federation_of(config, network or network_of(config, dataset.schema), list(dataset.clients))
+    training = Training(federation, dataset, exchanges=method_of(config).exchanges)
+    checkpoint = load_checkpoint(stored.path / "checkpoint")
+    if checkpoint is None:
+        raise RunError(f"{folder} has no checkpoint: it was removed after the run")
+    training.restore(checkpoint)
+    return Run(training, summary, stored.path)

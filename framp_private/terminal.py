@@ -1,0 +1,133 @@
+"""What a person sees in the terminal: plan, progress, final table. Everything fits 80 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from framp_private.data.base import FederatedDataset
+from framp_private.privacy.claims import statement
+from framp_private.report.render import KINDS, claims_of
+from framp_private.transcript import TRAFFIC_KEYS
+
+WIDTH = 80
+
+
+@contextmanager
+def progress(console: Console, rounds: int) -> Iterator[Callable[[int, Mapping[str, Any]], None]]:
+    """A bar with rounds, the last measured accuracy and the time left; yields the callback that moves it."""
+    columns = (
+        TextColumn("round"),
+        MofNCompleteColumn(),
+        BarColumn(22),
+        TextColumn("local accuracy {task.fields[accuracy]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("rounds", total=rounds, accuracy="  –  ")
+
+        def on_round(done: int, row: Mapping[str, Any]) -> None:
+            shown = (
+                f"{row['accuracy']['test']['mean']:.3f}" if row.get("accuracy") else bar.tasks[task].fields["accuracy"]
+            )
+            bar.update(task, completed=done, accuracy=shown)
+
+        yield on_round
+
+
+def plan_table(plan: Mapping[str, Any]) -> RenderableType:
+    """Method, sizes, and what each channel does, before the run."""
+    lines = Table.grid(padding=(0, 2))
+    lines.add_row(
+        "method",
+        f"{plan['method']} on {plan['dataset']}, {plan['clients']} clients, {plan['rounds']} rounds, pullback on the {plan['pullback']}",
+    )
+    if plan["parameters"] is not None:
+        sizes = plan["parameters"]
+        lines.add_row(
+            "parameters",
+            f"target {sizes['target']:,}, of which a budget counts {sizes['maskable']:,}; phi {sizes['phi']:,}",
+        )
+        for budget, row in plan["per_round"].items():
+            lines.add_row(
+                f"budget {budget}",
+                f"{_size(row['down'])} down (mask {_size(row['mask'])}), {_size(row['up'])} up, per client and round",
+            )
+        channels = ", ".join(f"{channel} {protection}" for channel, protection in plan["channels"].items())
+        lines.add_row("channels", channels or "none: nothing is sent")
+    if plan["seconds"] is not None:
+        lines.add_row("estimate", f"{plan['seconds']:.0f} s for the rounds")
+    return Group(lines, _claim(plan["privacy"]))
+
+
+def final_table(summary: Mapping[str, Any], folder: Path) -> RenderableType:
+    """Accuracy by budget, bytes by channel, seconds by phase, and the claim."""
+    budgets = [name for name in summary["accuracy"]["local"] if name != "mean"]
+    accuracy = Table(title="accuracy by budget", title_justify="left", title_style="bold", width=WIDTH)
+    accuracy.add_column("model")
+    for name in (*budgets, "mean"):
+        accuracy.add_column(name, justify="right")
+    for key, label, _ in KINDS:
+        row = summary["accuracy"][key]
+        accuracy.add_row(label, *("–" if row[name] is None else f"{row[name]:.3f}" for name in (*budgets, "mean")))
+    traffic = Table(title="traffic, whole run", title_justify="left", title_style="bold", width=WIDTH)
+    traffic.add_column("")
+    for name in TRAFFIC_KEYS:
+        traffic.add_column(name, justify="right")
+    for way in ("down", "up"):
+        traffic.add_row(way, *(_size(summary["traffic"][way][name]) for name in TRAFFIC_KEYS))
+    parts: list[RenderableType] = [accuracy]
+    if summary["table"]:
+        parts.append(
+            Text(
+                f"AUROC {summary['table']['auroc']:.3f}, balanced accuracy {summary['table']['balanced_accuracy']:.3f}"
+            )
+        )
+    seconds = " · ".join(f"{phase} {value:.1f}" for phase, value in summary["seconds"].items())
+    parts += [
+        traffic,
+        Text(f"seconds: {seconds}"),
+        _claim(statement(claims_of(summary))),
+        Text(f"report: {folder / 'report.html'}", overflow="fold"),
+    ]
+    return Group(*parts)
+
+
+def partition_table(dataset: FederatedDataset) -> RenderableType:
+    """Records of each client by split, and training records by class (up to ten columns)."""
+    shown = min(dataset.schema.n_classes, 10)
+    table = Table(
+        title=f"{dataset.name}: {len(dataset.clients)} clients, {len(dataset.unseen)} unseen",
+        title_justify="left",
+        padding=(0, 0, 0, 1),
+    )
+    table.add_column("client")
+    for name in ("train", "val", "test"):
+        table.add_column(name, justify="right")
+    for label in range(shown):
+        table.add_column(str(label), justify="right", style="cyan")
+    for name, data in {**dataset.clients, **dataset.unseen}.items():
+        counts = data.class_counts(dataset.schema.n_classes)[:shown].tolist()
+        sizes = (data.n_train, len(data.validation), len(data.test))
+        table.add_row(name, *(str(size) for size in sizes), *(str(count) if count else "·" for count in counts))
+    return table
+
+
+def _claim(text: str) -> Text:
+    return Text(text, style="bold red" if "infinite" in text else "bold green")
+
+
+def _size(count: int) -> str:
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= scale:
+            return f"{count / scale:.1f} {unit}"
+    return f"{count} B"
