@@ -103,7 +103,8 @@ def network_of(config: Config, schema: Schema) -> TargetNetwork:
     kinds = {"cnn": "image", "lenet": "image", "resnet18": "image", "gcn": "graph", "sage": "graph", "mlp": "table"}
     if kinds[name] != schema.kind:
         raise ConfigError(
-            f"network={name!r} takes {kinds[name]} records, dataset={config.dataset!r} has {schema.kind} records: use network=auto"
+            f"network={name!r} takes {kinds[name]} records, dataset={config.dataset!r} has "
+            f"{schema.kind} records: use network=auto"
         )
     return TargetNetwork(_builder(name, schema))
 

@@ -1,8 +1,8 @@
 """Checkpoints: safetensors for arrays, JSON for everything else, and a commit point that a crash cannot split.
 
-A checkpoint is `state-NNNNNN.safetensors` and `state-NNNNNN.json`; the JSON holds the SHA-256 of the first file and of its own body, and is put
-in place last. Until it is there the checkpoint before it counts. What is there must be whole: a truncated or altered file is an
-error, never a silent step back.
+A checkpoint is `state-NNNNNN.safetensors` and `state-NNNNNN.json`; the JSON holds the SHA-256 of the first
+file and of its own body, and is put in place last. Until it is there the checkpoint before it counts. What is
+there must be whole: a truncated or altered file is an error, never a silent step back.
 """
 
 from __future__ import annotations

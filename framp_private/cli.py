@@ -114,7 +114,8 @@ def data_list() -> None:
         schema = entry.schema
         shape = "x".join(str(side) for side in schema.input_shape)
         typer.echo(
-            f"{name:<12}{schema.kind:<7}{shape:<10}{schema.n_classes:>4} classes   {', '.join(entry.files) or 'embedded'}"
+            f"{name:<12}{schema.kind:<7}{shape:<10}{schema.n_classes:>4} classes   "
+            f"{', '.join(entry.files) or 'embedded'}"
         )
 
 

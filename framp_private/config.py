@@ -168,7 +168,7 @@ def read_file(path: Path) -> dict[str, Any]:
 
 
 def read_assignments(assignments: Sequence[str]) -> dict[str, Any]:
-    """`["server.learning_rate=0.01"]` -> `{"server": {"learning_rate": 0.01}}`; values are YAML. Raises `ConfigError`."""
+    """`["a.b=0.01"]` -> `{"a": {"b": 0.01}}`; values are YAML, `1/64` a number. Raises `ConfigError`."""
     merged: dict[str, Any] = {}
     for text in assignments:
         key, equals, value = text.partition("=")
@@ -215,7 +215,8 @@ def _explain(error: ValidationError) -> str:
         else:
             rule = problem["msg"].removeprefix("Value error, ")
             lines.append(
-                f"{path}={problem['input']!r} is refused: {rule[0].lower()}{rule[1:]}; change {path} in the file or with --set {path}=..."
+                f"{path}={problem['input']!r} is refused: {rule[0].lower()}{rule[1:]}; "
+                f"change {path} in the file or with --set {path}=..."
             )
     return "\n".join(lines)
 

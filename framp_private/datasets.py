@@ -28,7 +28,7 @@ Reader = Callable[[Path, bool, Config], Pool]
 
 @dataclass(frozen=True)
 class Entry:
-    """One known data set: its reader, its schema before any file is read, and the files it needs under the data root."""
+    """One known data set: its reader, its schema before any file is read, the files under the data root."""
 
     read: Reader
     schema: Schema
@@ -125,7 +125,8 @@ def partition(pool: Pool, config: Config) -> FederatedDataset:
     if config.partition == "metis" or pool.edge_index is not None:
         if config.partition != "metis":
             raise ConfigError(
-                f"partition={config.partition!r} cuts a graph's edges at random: use 'metis' or 'sites' for dataset={pool.name!r}"
+                f"partition={config.partition!r} cuts a graph's edges at random: "
+                f"use 'metis' or 'sites' for dataset={pool.name!r}"
             )
         return partition_graph(
             pool,

@@ -3,7 +3,8 @@
 It is no part of the protocol: nothing here travels, and in a deployment the metrics channel stays empty or protected.
 
 - *local*: the model that is served to a client, on that client's test records; mean over clients.
-- *union*: the same models on everybody's test records. *unseen*: models for held-out clients, from their descriptor alone, at each budget.
+- *union*: the same models on everybody's test records. *unseen*: models for held-out clients, from their
+descriptor alone, at each budget.
 - *after local training*: the served model trained further at home, which releases nothing.
 """
 
@@ -150,7 +151,7 @@ def home_trained(
 
 
 def table_metrics(federation: Federation, served: Served, dataset: FederatedDataset) -> dict[str, float]:
-    """For tables: AUROC (one against the rest, mean over classes) and balanced accuracy over all clients' own test records."""
+    """For tables: AUROC (one against the rest, mean over classes) and balanced accuracy over all clients' own tests."""
     scores, labels = [], []
     for name, data in dataset.clients.items():
         weights = served(name, data, federation.budgets[name]).weights

@@ -1,7 +1,7 @@
 """FRAMP and its baselines as recipes: generator x submodel rule x alignment x local training x step on the server.
 
-A `Method` is a value; the functions below are the named ones, with the settings that served them best on digits (docs/reproducing.md). Change
-a part with `dataclasses.replace`, and bind a method to data with `federate`.
+A `Method` is a value; the functions below are the named ones, with the settings that served them best on
+digits (docs/reproducing.md). Change a part with `dataclasses.replace`, and bind a method to data with `federate`.
 
     >>> framp().hypernetwork is not None, fiarse().hypernetwork is None, local().exchanges
     (True, True, False)

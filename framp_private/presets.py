@@ -1,4 +1,5 @@
-"""Named settings. A preset is a function from the method's name to settings, because every method has its own best schedule.
+"""Named settings. A preset is a function from the method's name to settings, because every method has its own
+best schedule.
 
 The schedules were chosen on seeds that no table in docs/reproducing.md uses.
 """

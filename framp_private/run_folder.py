@@ -55,7 +55,8 @@ class RunFolder:
             changed = sorted(key for key in {*before, *config} if before.get(key) != config.get(key))
             if changed:
                 raise RunError(
-                    f"out={self.path} was started with other values of {', '.join(changed)}: resume with its own config.yaml"
+                    f"out={self.path} was started with other values of {', '.join(changed)}: "
+                    "resume with its own config.yaml"
                 )
             return
         if self.path.exists() and any(item.name != "config.yaml.partial" for item in self.path.iterdir()):
@@ -99,7 +100,7 @@ class RunFolder:
             os.fsync(file.fileno())
 
     def cut_metrics(self, size: int) -> None:
-        """Forgets rows written after the checkpoint that is resumed from; raises `RunError` if earlier ones are missing."""
+        """Forgets rows written after the checkpoint; raises `RunError` if earlier ones are missing."""
         path = self.path / "metrics.jsonl"
         if self.metrics_bytes() < size:
             raise RunError(f"{path} has lost rows that the checkpoint knows: restore it from a copy")
@@ -118,7 +119,8 @@ class Ledgers:
         }
 
     def spend(self, clients: tuple[str, ...], channels: tuple[str, ...], label: str) -> None:
-        """Before a release without guarantee: a row in the federation's ledger, and one in the ledger of each client that
+        """Before a release without guarantee: a row in the federation's ledger, and one in the ledger of each
+        client that
         has none yet, as nothing that follows can make an infinite epsilon larger."""
         if channels:
             self._federation.spend(f"{UNPROTECTED_EVENT} on {', '.join(channels)}", label)

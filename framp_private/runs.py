@@ -17,7 +17,8 @@ from framp_private.errors import RunError
 from framp_private.models.target import TargetNetwork
 from framp_private.randomness import Entropy
 from framp_private.run_folder import RunFolder
-from framp_private.training import Options, Run, Training, train
+from framp_private.simulation import Simulation
+from framp_private.training import Options, Run, train
 
 
 def new_folder(preset: str) -> Path:
@@ -83,9 +84,9 @@ def load_run(
     config = make_config(assignments=settings) if settings else make_config()
     dataset = dataset or load_dataset(config, data_root)
     federation = federation_of(config, network or network_of(config, dataset.schema), list(dataset.clients))
-    training = Training(federation, dataset, exchanges=method_of(config).exchanges)
+    simulation = Simulation(federation, dataset, exchanges=method_of(config).exchanges)
     checkpoint = load_checkpoint(stored.path / "checkpoint")
     if checkpoint is None:
         raise RunError(f"{folder} has no checkpoint: it was removed after the run")
-    training.restore(checkpoint)
-    return Run(training, summary, stored.path)
+    simulation.restore(checkpoint)
+    return Run(simulation, summary, stored.path)

@@ -1,7 +1,7 @@
 """Who received which bytes: the exact messages an engine delivered, and their sizes by channel.
 
-`Traffic` adds sizes up; `Transcript` keeps the bytes as well. A transcript on disk is one file per trip group: a sequence of records, each a
-length-prefixed JSON head (client, direction, trip) followed by a length-prefixed message.
+`Traffic` adds sizes up; `Transcript` keeps the bytes as well. A transcript on disk is one file per trip group:
+a sequence of records, each a length-prefixed JSON head (client, direction, trip) followed by a length-prefixed message.
 """
 
 from __future__ import annotations

@@ -12,8 +12,7 @@ from __future__ import annotations
 import dataclasses
 import struct
 import typing
-from collections.abc import Callable, Hashable, Mapping
-from functools import cache
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -149,14 +148,17 @@ _CODECS: dict[Any, Codec] = {
 }
 
 
-@cache
-def _fields(cls: Hashable) -> tuple[tuple[str, Codec], ...]:
-    assert isinstance(cls, type)
-    hints = typing.get_type_hints(cls)
-    return tuple((field.name, _CODECS[hints[field.name]]) for field in dataclasses.fields(cls))
+_KNOWN: dict[type[Any], tuple[tuple[str, Codec], ...]] = {}
 
 
-def encode(message: Any) -> bytes:
+def _fields(cls: type[Any]) -> tuple[tuple[str, Codec], ...]:
+    if cls not in _KNOWN:
+        hints = typing.get_type_hints(cls)
+        _KNOWN[cls] = tuple((field.name, _CODECS[hints[field.name]]) for field in dataclasses.fields(cls))
+    return _KNOWN[cls]
+
+
+def encode(message: object) -> bytes:
     """The bytes of a message. Raises `WireError` for a value that does not fit its field."""
     name = type(message).__name__.encode()
     parts = [MAGIC, bytes((VERSION, len(name))), name]

@@ -11,6 +11,7 @@ import io
 import json
 import shutil
 import tempfile
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any, Literal
@@ -22,13 +23,16 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import svds
 from torch import Tensor
-from torch_geometric.datasets import Planetoid
-from torch_geometric.utils import coalesce, remove_self_loops, to_undirected
 
 from framp_private.data.base import Schema
 from framp_private.data.partition import Pool
 from framp_private.errors import DataError, MissingData
 from framp_private.randomness import Streams
+
+with warnings.catch_warnings():  # the import itself calls what newer torch deprecates
+    warnings.simplefilter("ignore", FutureWarning)
+    from torch_geometric.datasets import Planetoid
+    from torch_geometric.utils import coalesce, remove_self_loops, to_undirected
 
 FACEBOOK_COLUMNS, TWITCH_COLUMNS = 4_714, 3_170
 TWITCH_COUNTRIES = ("DE", "ENGB", "ES", "FR", "PTBR", "RU")

@@ -1,8 +1,8 @@
 """How a pool of records becomes clients. Every partition is a pure function of labels, sizes and a stream.
 
 `Pool` is what a reader returns; a partition returns, for each client, indices of records and of test records. With
-*matched* tests a client is tested on the class mix it trains on (personalisation can pay); with *independent* tests, as in
-FIARSE's released code, the mix of the test part is drawn anew (it cannot).
+*matched* tests a client is tested on the class mix it trains on (personalisation can pay); with *independent*
+tests, as in FIARSE's released code, the mix of the test part is drawn anew (it cannot).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from framp_private.randomness import Streams
 
 @dataclass(frozen=True)
 class Pool:
-    """All records of a data set before they are handed to clients; `site` names natural clients where there are some."""
+    """All records of a data set before clients get them; `site` names each record's natural client, if any."""
 
     name: str
     schema: Schema

@@ -24,8 +24,8 @@ def adult(root: Path) -> Pool:
     """48,842 census rows, label: income above 50,000, from `root/adult.zip` of the UCI repository.
 
     Numbers are scaled by fixed public ranges and categories come from `adult.names`, so that nothing of one client's
-    records enters another's columns. `fnlwgt` (a sampling weight) and `education` (repeated by `education-num`) are left
-    out; an unknown category is all zeros.
+    records enters another's columns. `fnlwgt` (a sampling weight) and `education` (repeated by
+    `education-num`) are left out; an unknown category is all zeros.
     """
     with _zip(root / "adult.zip", "adult", "https://archive.ics.uci.edu/dataset/2/adult") as archive:
         columns = _adult_columns(archive.read("adult.names").decode())
@@ -72,7 +72,8 @@ def folder(path: Path, seed: int = 0, unseen_clients: int = 0) -> FederatedDatas
     files = sorted(item for item in path.iterdir() if item.suffix in (".csv", ".npz"))
     if len(files) <= unseen_clients:
         raise DataError(
-            f"{path} has {len(files)} CSV or NPZ files and unseen_clients={unseen_clients}: at least one site must train"
+            f"{path} has {len(files)} CSV or NPZ files and unseen_clients={unseen_clients}: "
+            "at least one site must train"
         )
     arrays = {item.stem: _read_site(item) for item in files}
     if len(arrays) != len(files):

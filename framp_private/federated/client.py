@@ -1,8 +1,9 @@
 """The client: `handle(request, state) -> (reply, state)` on bytes, with no other input or output.
 
-What it holds between requests is `ClientState`, a message like any other, so the same code runs in one process or wakes up
-from a file at a real site. A reply is made once per round: the same request again gets the same reply, another request for
-a round already answered is refused, because two different releases would leak more than the one that was accounted.
+What it holds between requests is `ClientState`, a message like any other, so the same code runs in one process
+or wakes up from a file at a real site. A reply is made once per round: the same request again gets the same
+reply, another request for a round already answered is refused, because two different releases would leak more
+than the one that was accounted.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ class LocalTrainer(Protocol):
         streams: Streams,
         progress: float,
     ) -> Tensor:
-        """Trained (n_parameters,) weights, zero outside the (n_parameters,) bool mask; the network is left loaded with them."""
+        """Trained (n_parameters,) weights, zero outside the bool mask; the network is left loaded with them."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,10 @@ class LocalSGD:
         steps: local steps per round. batch_size: records per step; None takes all of them (graphs always do).
         learning_rate: > 0, times `decay` over the run. momentum, weight_decay: >= 0.
         alignment: the prototype term.
-        fiarse: multiply the gradient of a kept coordinate x by 1 + 2|x|tau / (|x| + tau)^2, with tau the smallest kept magnitude
-            at the start, and let a coordinate that falls below tau rest at zero (FIARSE, arXiv 2407.19389, section 3.2).
+        fiarse: multiply the gradient of a kept coordinate x by 1 + 2|x|tau / (|x| + tau)^2, with tau the
+        smallest kept magnitude
+            at the start, and let a coordinate that falls below tau rest at zero (FIARSE, arXiv 2407.19389,
+            section 3.2).
     """
 
     steps: int = 10

@@ -6,7 +6,8 @@
     round       TrainRequest  -> TrainReply     pullback on the server: values and coded mask down, values up
                 PhiRequest    -> TrainReply     pullback on the client: phi down, a contribution up
 
-Upload fields hold what a protection made of a value, or nothing. The uplink reuses the downlink's mask, so it carries none.
+Upload fields hold what a protection made of a value, or nothing. The uplink reuses the downlink's mask, so it
+carries none.
 """
 
 from __future__ import annotations

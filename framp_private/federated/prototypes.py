@@ -46,9 +46,11 @@ class GlobalPrototypes:
 
 
 def local_prototypes(network: TargetNetwork, data: ClientData, weighting: Weighting = "counts") -> np.ndarray:
-    """(n_classes * (feature_dim + 1),) float32: per class the sum of features, then the count, under the loaded weights.
+    """(n_classes * (feature_dim + 1),) float32: per class the sum of features, then the count, under the
+    loaded weights.
 
-    `unweighted` sends each present class's mean with weight one (FedProto's released code): small clients count as much as large.
+    `unweighted` sends each present class's mean with weight one (FedProto's released code): small clients
+    count as much as large.
     """
     features, labels = train_features(network, data)
     rows = torch.zeros(network.n_classes, network.feature_dim + 1)

@@ -1,10 +1,12 @@
 """From what clients trained to a step on phi = [theta_0 | psi].
 
-The hypernetwork step needs g = sum_i J_i^T delta_i with J_i = d theta_i / d phi, which depends on client i's descriptor, so a sum of
-the deltas does not give g. Either the server pulls each update back itself (`SERVER`, FRAMP as published: it sees every
-update), or each client does (`CLIENT`: only sums are needed, and the descriptor stays home). Both fill the same vector::
+The hypernetwork step needs g = sum_i J_i^T delta_i with J_i = d theta_i / d phi, which depends on client i's
+descriptor, so a sum of the deltas does not give g. Either the server pulls each update back itself (`SERVER`,
+FRAMP as published: it sees every update), or each client does (`CLIENT`: only sums are needed, and the
+descriptor stays home). Both fill the same vector::
 
-    contribution = [ J^T delta on theta_0 | mask as 0/1 | J^T delta on psi ]      n_target + n_target + (n_phi - n_target)
+    contribution = [ J^T delta on theta_0 | mask as 0/1 | J^T delta on psi ]      n_target + n_target + (n_phi
+    - n_target)
 
 The second part counts how many clients trained each coordinate, so that theta_0 can move by a per-coordinate mean.
 """
@@ -66,7 +68,8 @@ class ServerStep:
         optimizer: of psi, `adam` (betas .9, .999) or `sgd` with momentum.
         learning_rate: of psi, times `decay` over the run.
         backbone_rate: of theta_0; 1 takes the whole step.
-        backbone: theta_0 moves by the mean over clients that trained a coordinate (`coordinate_mean`) or over the cohort (`cohort_mean`).
+        backbone: theta_0 moves by the mean over clients that trained a coordinate (`coordinate_mean`) or over
+        the cohort (`cohort_mean`).
     """
 
     optimizer: Literal["adam", "sgd"] = "adam"
@@ -82,7 +85,7 @@ class ServerStep:
         return StepState(zeros, zeros.clone())
 
     def update(self, generator: Generator, total: np.ndarray, planned: int) -> tuple[Tensor, Tensor]:
-        """(theta_0's step (n_target,), psi's gradient (n_psi,)) from a summed contribution and the planned cohort size."""
+        """(step of theta_0, gradient of psi) from a summed contribution and the planned cohort size."""
         n = generator.n_target
         deltas, counts, pulled = total[:n], total[n : 2 * n], total[2 * n :]
         divisor = np.maximum(counts, 1) if self.backbone == "coordinate_mean" else planned

@@ -14,9 +14,9 @@
     phi        <- phi - step(total)
     prototypes <- summed sums / summed counts
 
-`pullback='client'` moves the first two lines and J_i^T to the client: phi travels down, J_i^T delta_i up. Whatever leaves a client
-does so in a named channel that the plan protects. A client that does not answer has dropped out; the protections decide
-whether the survivors are enough.
+`pullback='client'` moves the first two lines and J_i^T to the client: phi travels down, J_i^T delta_i up.
+Whatever leaves a client does so in a named channel that the plan protects. A client that does not answer has
+dropped out; the protections decide whether the survivors are enough.
 """
 
 from __future__ import annotations

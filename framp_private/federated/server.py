@@ -25,7 +25,8 @@ class ServerState:
     """All that the server carries from round to round.
 
     round_index: rounds finished. phi: (n_phi,). step: the optimiser's memory. prototypes: what clients align to.
-    moments: for importance scores that need them. descriptors: (d,) by client, empty without a server-side hypernetwork.
+    moments: for importance scores that need them. descriptors: (d,) by client, empty without a server-side
+    hypernetwork.
     """
 
     round_index: int
@@ -44,7 +45,7 @@ class ServerState:
 
 
 class SubmodelRequests(Mapping[str, bytes]):
-    """One `TrainRequest` per client of the cohort, made when it is asked for; keeps the coded masks for the pullback."""
+    """One `TrainRequest` per client, made when it is asked for; keeps the coded masks for the pullback."""
 
     def __init__(self, federation: Federation, state: ServerState, cohort: Sequence[str]) -> None:
         self._federation, self._state, self._cohort = federation, state, tuple(cohort)

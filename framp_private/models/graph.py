@@ -1,17 +1,21 @@
 """Target networks for graphs: two message-passing layers and a linear classifier on each node.
 
-Inputs are node features, dense (nodes, inputs) or sparse, and `edge_index` (2, edges). Sparse features pass through a linear
-embedding first, so that thousands of binary columns never become a dense matrix.
+Inputs are node features, dense (nodes, inputs) or sparse, and `edge_index` (2, edges). Sparse features pass
+through a linear embedding first, so that thousands of binary columns never become a dense matrix.
 """
 
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.nn import GCNConv, SAGEConv
+
+with warnings.catch_warnings():  # the import itself calls what newer torch deprecates
+    warnings.simplefilter("ignore", FutureWarning)
+    from torch_geometric.nn import GCNConv, SAGEConv
 
 
 class SparseEmbedding(nn.Module):

@@ -54,7 +54,7 @@ class LowRankHead(nn.Module):
 
 
 class AttentionHead(nn.Module):
-    """Chunk tokens and the client's token attend to each other (Vaswani et al., arXiv 1706.03762), one layer, four heads."""
+    """Chunk tokens and the client's token attend to each other (arXiv 1706.03762): one layer, four heads."""
 
     def __init__(self, inputs: int, width: int, n_target: int, chunk: int) -> None:
         super().__init__()

@@ -1,10 +1,10 @@
 """A mask on the wire: close to its entropy, whatever the budget.
 
 A mask with k of n bits set needs log2 C(n, k) bits. The gaps between set bits are close to geometric, for which
-Rice coding is nearly optimal (Golomb 1966; Rice and Plaunt 1971): a gap g becomes g >> r in unary and r low bits. Its length is
-about k (r + 1) + (n - k) / 2^r however the bits are clustered. Where more than half of the bits are set, the
-clear ones are coded; where neither helps, the bitmap travels. Layout: a mode byte, the Rice parameter r, the count of
-coded bits (uint32, little endian), all unary parts, then all low bits, padded to a byte.
+Rice coding is nearly optimal (Golomb 1966; Rice and Plaunt 1971): a gap g becomes g >> r in unary and r low
+bits. Its length is about k (r + 1) + (n - k) / 2^r however the bits are clustered. Where more than half of the
+bits are set, the clear ones are coded; where neither helps, the bitmap travels. Layout: a mode byte, the Rice
+parameter r, the count of coded bits (uint32, little endian), all unary parts, then all low bits, padded to a byte.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ The federation speaks of weights as a vector of `n_parameters` float32 values, i
 `named_parameters`. `TargetNetwork` owns one working copy of the module whose parameters and gradients are views of
 two flat buffers, so that loading weights and taking a masked step are single vector operations.
 
-    >>> network = TargetNetwork(lambda: torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU(), torch.nn.Linear(3, 2)))
-    >>> network.n_parameters, network.feature_dim, network.n_classes
+    >>> network = TargetNetwork(lambda: torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU(),
+    torch.nn.Linear(3, 2))) >>> network.n_parameters, network.feature_dim, network.n_classes
     (23, 3, 2)
 """
 

@@ -62,7 +62,7 @@ class _Block(nn.Module):
 
 
 def resnet18(channels: int = 3, side: int = 32, n_classes: int = 10) -> nn.Module:
-    """ResNet-18 with a CIFAR stem (3x3, no pool), widths 64 to 512 and GroupNorm(32); 11,164,362 maskable on CIFAR-10."""
+    """ResNet-18 with a CIFAR stem (3x3, no pool) and GroupNorm(32); 11,164,362 maskable parameters on CIFAR-10."""
     del side  # adaptive pooling takes any side
     blocks: list[nn.Module] = []
     for inputs, outputs, stride in ((64, 64, 1), (64, 128, 2), (128, 256, 2), (256, 512, 2)):

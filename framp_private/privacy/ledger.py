@@ -1,11 +1,12 @@
 """An append-only, hash-chained record of what was released under which guarantee.
 
-One JSON object per line. Each row carries the SHA-256 of the row before it and its own; the first is a genesis row that fixes
-the unit and the neighbouring relation. `verify` finds an edited, dropped or reordered row; a cut tail shows only against a
-known head (count and hash), which the summary and every checkpoint hold. A complete rewrite is found only by comparing heads.
+One JSON object per line. Each row carries the SHA-256 of the row before it and its own; the first is a genesis
+row that fixes the unit and the neighbouring relation. `verify` finds an edited, dropped or reordered row; a
+cut tail shows only against a known head (count and hash), which the summary and every checkpoint hold. A
+complete rewrite is found only by comparing heads.
 
-A row is on disk before the release it stands for leaves the process, so a crash in between counts as spent. Spending the same
-label again is the same release, and writes nothing; another event under a known label is refused.
+A row is on disk before the release it stands for leaves the process, so a crash in between counts as spent.
+Spending the same label again is the same release, and writes nothing; another event under a known label is refused.
 """
 
 from __future__ import annotations

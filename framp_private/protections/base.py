@@ -7,8 +7,8 @@ A protection is a frozen value that holds both halves, so that neither can be fo
     ledger   event(cohort)                                             what the release costs
     report   server_view()                                             what the server sees, and whom that trusts
 
-`open` and `close` get the engine's `exchange`, so that a protocol may make as many trips as it needs before and after the
-values travel. Sessions take one client at a time: memory does not grow with the cohort.
+`open` and `close` get the engine's `exchange`, so that a protocol may make as many trips as it needs before
+and after the values travel. Sessions take one client at a time: memory does not grow with the cohort.
 """
 
 from __future__ import annotations
@@ -89,7 +89,8 @@ class Session(Protocol):
 class Protection(Protocol):
     """See the module docstring. Implementations are frozen dataclasses.
 
-    `randomised` says that `protect` draws from `Entropy`, so that what it made must be stored and resent, never made again.
+    `randomised` says that `protect` draws from `Entropy`, so that what it made must be stored and resent,
+    never made again.
     """
 
     randomised: ClassVar[bool]

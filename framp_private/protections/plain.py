@@ -15,7 +15,7 @@ from framp_private.randomness import Entropy
 from framp_private.wire import decode, encode
 
 BLOCK = 16
-"""Clients whose values are lifted together: large enough for one matrix product, small enough to stay flat in memory."""
+"""Clients whose values are lifted together: enough for one matrix product, few enough to stay flat in memory."""
 
 
 @dataclass(frozen=True)

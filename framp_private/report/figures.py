@@ -1,4 +1,4 @@
-"""The report's pictures, as SVG text. Colours are told apart by lightness too, and every picture has a text of its own."""
+"""The report's pictures, as SVG. Colours differ in lightness too, and every picture has a text of its own."""
 
 from __future__ import annotations
 
@@ -45,7 +45,8 @@ def class_mix(by_client: Mapping[str, Mapping[str, Any]]) -> Picture:
     most = counts.max(1) / np.maximum(counts.sum(1), 1)
     text = (
         f"{len(names)} clients with {int(counts.sum(1).min())} to {int(counts.sum(1).max())} training records; "
-        f"a client's largest class holds {most.min():.0%} to {most.max():.0%} of its records, {most.mean():.0%} on average."
+        f"a client's largest class holds {most.min():.0%} to {most.max():.0%} of its records, "
+        f"{most.mean():.0%} on average."
     )
     return _picture("Class mix of each client", figure, text)
 

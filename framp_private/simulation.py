@@ -1,0 +1,148 @@
+"""A federation simulated in this process, between two rounds: it can be stepped, saved and restored."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from framp_private import evaluation
+from framp_private.checkpoint import Checkpoint
+from framp_private.data.base import FederatedDataset
+from framp_private.engines.in_process import Drops, InProcess, nobody_drops
+from framp_private.errors import CheckpointError
+from framp_private.evaluation import Serving
+from framp_private.federated.client import Client, ClientState
+from framp_private.federated.federation import Federation
+from framp_private.federated.prototypes import GlobalPrototypes
+from framp_private.federated.pullback import StepState
+from framp_private.federated.round import enrol, run_round
+from framp_private.federated.server import ServerState
+from framp_private.home import HomeTraining
+from framp_private.models.submodel import Moments
+from framp_private.protections import Channel
+from framp_private.randomness import Entropy
+from framp_private.transcript import Transcript
+
+
+class Simulation:
+    """The server's state, the engine with its clients, and the way back to a checkpoint.
+
+    `exchanges` False trains each client at home instead, and nothing is sent.
+    """
+
+    def __init__(
+        self,
+        federation: Federation,
+        dataset: FederatedDataset,
+        *,
+        exchanges: bool = True,
+        drops: Drops = nobody_drops,
+        transcript: Transcript | None = None,
+    ) -> None:
+        self.federation, self.dataset, self.exchanges = federation, dataset, exchanges
+        clients = {name: Client(name, data, federation, Entropy()) for name, data in dataset.clients.items()}
+        self.engine = InProcess(clients, drops=drops, transcript=transcript)
+        self.state = ServerState.initial(federation)
+        self.home = HomeTraining(federation, dataset) if not exchanges else None
+        self._descriptors: dict[str, Tensor] = {}
+
+    @property
+    def channels(self) -> tuple[Channel, ...]:
+        """The channels this run sends on."""
+        return self.federation.channels if self.exchanges else ()
+
+    @property
+    def traffic(self) -> dict[str, dict[str, int]]:
+        """Bytes carried so far, by direction and channel."""
+        return self.engine.traffic.totals
+
+    @property
+    def serves(self) -> evaluation.Served:
+        """The models clients have now."""
+        return self.home or Serving(self.federation, self.state, self._descriptors)
+
+    def enrol(self) -> None:
+        """What happens once, before the first round."""
+        if self.exchanges:
+            self.engine.begin(-1)
+            self.state = enrol(self.federation, self.state, self.engine.exchange)
+
+    def step(self) -> dict[str, Any]:
+        """One round; returns its row for metrics.jsonl."""
+        index = self.state.round_index
+        if self.home is not None:
+            self.home.step(index)
+            self.state = ServerState(index + 1, self.state.phi, self.state.step, self.state.prototypes)
+            return {"round": index + 1, "cohort": len(self.dataset.clients), "survivors": len(self.dataset.clients)}
+        self.engine.begin(index)
+        self.state, report = run_round(self.federation, self.state, self.engine.exchange)
+        return {
+            "round": index + 1,
+            "cohort": len(report.cohort),
+            "survivors": len(report.survivors),
+            **report.measurements,
+        }
+
+    def accuracies(self) -> dict[str, Any]:
+        """Local test and validation accuracy now, by budget."""
+        return {
+            split: evaluation.by_budget(self.federation.budgets, values) if values else None
+            for split, values in (
+                (split, evaluation.local_accuracies(self.federation, self.serves, self.dataset, split))
+                for split in ("test", "validation")
+            )
+        }
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every array of the run."""
+        state = self.state
+        found = {
+            "phi": state.phi,
+            "step.first": state.step.first,
+            "step.second": state.step.second,
+            "prototypes.values": state.prototypes.values,
+            "prototypes.present": state.prototypes.present,
+        }
+        if state.moments is not None:
+            found |= {"moments.first": state.moments.first, "moments.second": state.moments.second}
+        found |= {f"descriptor/{name}": value for name, value in state.descriptors.items()}
+        if self.home is not None:
+            return found | {f"home/{name}": value for name, value in self.home.weights.items()}
+        states = {name: np.frombuffer(value.to_bytes(), np.uint8).copy() for name, value in self.engine.states.items()}
+        return found | {f"client/{name}": torch.from_numpy(value) for name, value in states.items()}
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Goes back to a checkpoint of the same run; raises `CheckpointError` if it is of another one."""
+        found, facts = checkpoint.tensors, checkpoint.facts
+        if facts["federation"] != self.federation.digest.hex():
+            raise CheckpointError("the checkpoint belongs to a run with other settings, data sizes or code")
+
+        def named(prefix: str) -> dict[str, Tensor]:
+            return {key.removeprefix(prefix): value for key, value in found.items() if key.startswith(prefix)}
+
+        moments = Moments(found["moments.first"], found["moments.second"]) if "moments.first" in found else None
+        self.state = ServerState(
+            checkpoint.round_index,
+            found["phi"],
+            StepState(found["step.first"], found["step.second"], facts["step_count"]),
+            GlobalPrototypes(found["prototypes.values"], found["prototypes.present"]),
+            moments,
+            named("descriptor/"),
+        )
+        self.engine.states |= {
+            name: ClientState.from_bytes(value.numpy().tobytes()) for name, value in named("client/").items()
+        }
+        self.engine.traffic.totals = {way: dict(sizes) for way, sizes in facts["traffic"].items()}
+        if self.home is not None:
+            self.home.weights |= named("home/")
+
+    def facts(self) -> dict[str, Any]:
+        """Everything of the run that is no array."""
+        return {
+            "federation": self.federation.digest.hex(),
+            "step_count": self.state.step.count,
+            "traffic": self.engine.traffic.totals,
+        }

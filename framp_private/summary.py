@@ -1,0 +1,104 @@
+"""`summary.json`: what a finished run says about itself. Its keys are a contract; the report is drawn from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any
+
+from framp_private import evaluation
+from framp_private.simulation import Simulation
+from framp_private.transcript import TRAFFIC_KEYS
+
+Accuracies = Mapping[str, float]
+
+
+@dataclass
+class Seconds:
+    """Wall-clock seconds by phase."""
+
+    phases: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def measure(self, phase: str) -> Iterator[None]:
+        """Adds the time inside the block to `phase`."""
+        start = perf_counter()
+        try:
+            yield
+        finally:
+            self.phases[phase] = self.phases.get(phase, 0.0) + perf_counter() - start
+
+
+def summarise(
+    simulation: Simulation, rows: Sequence[Mapping[str, Any]], method: str, home_steps: int, seconds: Seconds
+) -> dict[str, Any]:
+    """Evaluates the last state and gathers everything but the ledgers' heads, which the run folder knows."""
+    federation, dataset, served = simulation.federation, simulation.dataset, simulation.serves
+    with seconds.measure("evaluation"):
+        local = evaluation.local_accuracies(federation, served, dataset)
+        union = evaluation.union_accuracies(federation, served, dataset)
+        unseen = evaluation.unseen_accuracies(federation, served, dataset) if simulation.exchanges else None
+        table = evaluation.table_metrics(federation, served, dataset) if dataset.schema.kind == "table" else None
+    with seconds.measure("home training"):
+        home = _after_local_training(simulation, home_steps) if simulation.exchanges else None
+    by_budget = evaluation.by_budget(federation.budgets, local)
+    nothing: evaluation.Table = dict.fromkeys(by_budget)
+    return {
+        "method": method,
+        "dataset": dataset.name,
+        "seed": federation.streams.seed,
+        "rounds": federation.rounds,
+        "clients": len(dataset.clients),
+        "unseen_clients": len(dataset.unseen),
+        "accuracy": {
+            "local": by_budget,
+            "union": evaluation.by_budget(federation.budgets, union),
+            "after_local_training": evaluation.by_budget(federation.budgets, home) if home else nothing,
+            "unseen": unseen or nothing,
+        },
+        "selection": _selection(rows),
+        "table": table,
+        "by_client": _by_client(simulation, local, union, home),
+        "privacy": {claim.unit: claim.as_row() for claim in federation.plan.claims(simulation.channels)},
+        "traffic": {way: {key: row[key] for key in TRAFFIC_KEYS} for way, row in simulation.traffic.items()},
+        "parameters": {"target": federation.network.n_parameters, "phi": federation.generator.n_phi},
+        "seconds": {phase: round(value, 3) for phase, value in seconds.phases.items()},
+    }
+
+
+def _by_client(
+    simulation: Simulation, local: Accuracies, union: Accuracies, home: Accuracies | None
+) -> dict[str, dict[str, Any]]:
+    return {
+        name: {
+            "budget": simulation.federation.budgets[name],
+            "records": data.n_train,
+            "classes": data.class_counts(simulation.dataset.schema.n_classes).tolist(),
+            "local": local[name],
+            "union": union[name],
+            "after_local_training": home[name] if home else None,
+        }
+        for name, data in simulation.dataset.clients.items()
+    }
+
+
+def _after_local_training(simulation: Simulation, steps: int) -> dict[str, float]:
+    federation, scores = simulation.federation, {}
+    for name, data in simulation.dataset.clients.items():
+        model = evaluation.home_trained(federation, simulation.serves, simulation.state.prototypes, name, data, steps)
+        scores[name] = evaluation.accuracy(federation.network, model.weights, data, data.test)
+    return scores
+
+
+def _selection(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Two other habits of reporting: the round of best validation accuracy, and the (optimistic) maximum over tests."""
+    measured = [row for row in rows if row.get("accuracy")]
+    chosen: dict[str, Any] = {}
+    for name, split in (("best_validation", "validation"), ("max_test", "test")):
+        known = [row for row in measured if row["accuracy"][split] is not None]
+        if known:
+            best = max(known, key=lambda row: row["accuracy"][split]["mean"])
+            chosen[name] = {"round": best["round"], "local": best["accuracy"]["test"]}
+    return chosen
