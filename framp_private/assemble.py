@@ -17,7 +17,6 @@ from framp_private.federated.federation import Federation
 from framp_private.federated.local_training import Alignment, LocalSGD
 from framp_private.federated.pullback import Pullback, ServerStep
 from framp_private.methods import RECIPES, Method, federate
-from framp_private.models.graph import gcn, graph_sage
 from framp_private.models.hypernetwork import HypernetworkShape
 from framp_private.models.submodel import SubmodelRule
 from framp_private.models.tabular import mlp
@@ -132,15 +131,15 @@ def federation_of(config: Config, network: TargetNetwork, clients: Sequence[str]
 
 def _builder(name: str, schema: Schema) -> Callable[[], nn.Module]:
     shape, n_classes, sparse = schema.input_shape, schema.n_classes, schema.sparse
-    builders: dict[str, Callable[[], nn.Module]] = {
-        "cnn": lambda: small_cnn(shape[0], shape[-1], n_classes),
-        "lenet": lambda: lenet(shape[0], shape[-1], n_classes),
-        "resnet18": lambda: resnet18(shape[0], shape[-1], n_classes),
-        "mlp": lambda: mlp(shape[0], n_classes),
-        "gcn": lambda: gcn(shape[0], n_classes, sparse_input=sparse),
-        "sage": lambda: graph_sage(shape[0], n_classes, sparse_input=sparse),
-    }
-    return builders[name]
+    if schema.kind == "graph":
+        from framp_private.models.graph import gcn, graph_sage  # takes seconds to import
+
+        layers = gcn if name == "gcn" else graph_sage
+        return lambda: layers(shape[0], n_classes, sparse_input=sparse)
+    if schema.kind == "table":
+        return lambda: mlp(shape[0], n_classes)
+    pictures = {"cnn": small_cnn, "lenet": lenet, "resnet18": resnet18}[name]
+    return lambda: pictures(shape[0], shape[-1], n_classes)
 
 
 def _preset(name: str | None, method: str) -> Settings:

@@ -6,9 +6,10 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from framp_private.config import Config
-from framp_private.data import graph, tabular, vision
+from framp_private.data import tabular, vision
 from framp_private.data.base import FederatedDataset, Schema
 from framp_private.data.partition import (
     BalancedDirichlet,
@@ -35,52 +36,66 @@ class Entry:
     files: tuple[str, ...]
 
 
-def _graph_schema(columns: int, n_classes: int) -> Schema:
+def _planetoid(name: Literal["Cora", "CiteSeer"]) -> Reader:
+    def read(root: Path, download: bool, config: Config) -> Pool:
+        from framp_private.data.graph import planetoid
+
+        return planetoid(name, root, download)
+
+    return read
+
+
+def _facebook(root: Path, download: bool, config: Config) -> Pool:
+    from framp_private.data.graph import facebook
+
+    return facebook(root, config.features, _streams(config))
+
+
+def _twitch(root: Path, download: bool, config: Config) -> Pool:
+    from framp_private.data.graph import twitch
+
+    return twitch(root, config.features, _streams(config))
+
+
+def _ogbn_arxiv(root: Path, download: bool, config: Config) -> Pool:
+    from framp_private.data.graph import ogbn_arxiv
+
+    return ogbn_arxiv(root, download)
+
+
+def _picture(side: int, channels: int, n_classes: int) -> Schema:
+    return Schema("image", (channels, side, side), n_classes)
+
+
+def _graph(columns: int, n_classes: int) -> Schema:
     return Schema("graph", (columns,), n_classes)
 
 
+def _table(columns: int, n_classes: int) -> Schema:
+    return Schema("table", (columns,), n_classes)
+
+
+# Graph libraries take seconds to import, so their readers do it when they are asked to read.
 CATALOGUE: dict[str, Entry] = {
-    "digits": Entry(lambda root, download, config: vision.digits(), Schema("image", (1, 8, 8), 10), ()),
+    "digits": Entry(lambda root, download, config: vision.digits(), _picture(8, 1, 10), ()),
     "cifar10": Entry(
-        lambda root, download, config: vision.cifar10(root, download),
-        Schema("image", (3, 32, 32), 10),
-        ("cifar-10-batches-py",),
+        lambda root, download, config: vision.cifar10(root, download), _picture(32, 3, 10), ("cifar-10-batches-py",)
     ),
     "cifar100": Entry(
-        lambda root, download, config: vision.cifar100(root, download),
-        Schema("image", (3, 32, 32), 100),
-        ("cifar-100-python",),
+        lambda root, download, config: vision.cifar100(root, download), _picture(32, 3, 100), ("cifar-100-python",)
     ),
-    "cora": Entry(
-        lambda root, download, config: graph.planetoid("Cora", root, download),
-        _graph_schema(1433, 7),
-        ("planetoid/Cora/raw",),
-    ),
-    "citeseer": Entry(
-        lambda root, download, config: graph.planetoid("CiteSeer", root, download),
-        _graph_schema(3703, 6),
-        ("planetoid/CiteSeer/raw",),
-    ),
-    "facebook": Entry(
-        lambda root, download, config: graph.facebook(root, config.features, _streams(config)),
-        _graph_schema(128, 4),
-        ("musae.zip",),
-    ),
-    "twitch": Entry(
-        lambda root, download, config: graph.twitch(root, config.features, _streams(config)),
-        _graph_schema(128, 2),
-        ("musae.zip",),
-    ),
-    "ogbn-arxiv": Entry(
-        lambda root, download, config: graph.ogbn_arxiv(root, download), _graph_schema(128, 40), ("ogb/ogbn_arxiv/raw",)
-    ),
-    "adult": Entry(lambda root, download, config: tabular.adult(root), Schema("table", (88,), 2), ("adult.zip",)),
+    "cora": Entry(_planetoid("Cora"), _graph(1433, 7), ("planetoid/Cora/raw",)),
+    "citeseer": Entry(_planetoid("CiteSeer"), _graph(3703, 6), ("planetoid/CiteSeer/raw",)),
+    "facebook": Entry(_facebook, _graph(128, 4), ("musae.zip",)),
+    "twitch": Entry(_twitch, _graph(128, 2), ("musae.zip",)),
+    "ogbn-arxiv": Entry(_ogbn_arxiv, _graph(128, 40), ("ogb/ogbn_arxiv/raw",)),
+    "adult": Entry(lambda root, download, config: tabular.adult(root), _table(88, 2), ("adult.zip",)),
     "location30": Entry(
-        lambda root, download, config: tabular.location30(root), Schema("table", (446,), 30), ("dataset_location.tgz",)
+        lambda root, download, config: tabular.location30(root), _table(446, 30), ("dataset_location.tgz",)
     ),
 }
 
-_SPARSE_COLUMNS = {"facebook": graph.FACEBOOK_COLUMNS, "twitch": graph.TWITCH_COLUMNS}
+_SPARSE_COLUMNS = {"facebook": 4714, "twitch": 3170}
 
 
 def data_root(given: Path | None) -> Path:

@@ -57,7 +57,7 @@ def flatten(module: nn.Module) -> Tensor:
 
 
 def bind(module: nn.Module) -> tuple[Tensor, Tensor]:
-    """Makes parameters and gradients views of two flat vectors, which it returns: writing to them changes the module."""
+    """Makes parameters and gradients views of two flat vectors, and returns those: writing to them moves the module."""
     weights = flatten(module)
     gradient = torch.zeros_like(weights)
     for value, part in zip(module.parameters(), describe(module).slices(), strict=True):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from torch import Tensor, nn
 
 
@@ -76,6 +74,3 @@ def resnet18(channels: int = 3, side: int = 32, n_classes: int = 10) -> nn.Modul
         nn.Flatten(),
         nn.Linear(512, n_classes),
     )
-
-
-VisionBuilder = Callable[[int, int, int], nn.Module]
