@@ -27,6 +27,7 @@ from framp_private.runs import new_folder, run_config
 from framp_private.terminal import final_table, partition_table, plan_table, progress
 from framp_private.training import Options
 
+INTERRUPTED = 130
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, help="Private, personalised federated learning with FRAMP."
 )
@@ -182,21 +183,22 @@ def main(arguments: list[str] | None = None, run: Callable[..., Any] = app) -> i
     """The console script: runs a command and returns its exit status."""
     warnings.filterwarnings("ignore", category=FutureWarning)
     try:
-        run(arguments, standalone_mode=False)
+        status = run(arguments, standalone_mode=False)
     except FrampError as error:
         typer.secho(f"framp-private: {error}", fg="red", err=True)
         return error.exit_status
     except typer.Exit as stop:
         return stop.exit_code
     except (typer.Abort, KeyboardInterrupt):
-        typer.secho("framp-private: interrupted; the run folder can be resumed with --resume", err=True)
-        return 130
+        status = INTERRUPTED
     except Exception as error:
         if type(error).__module__.startswith(("click", "typer")) and hasattr(error, "format_message"):
             typer.secho(f"framp-private: {error.format_message()}", fg="red", err=True)
             return 2
         raise
-    return 0
+    if status == INTERRUPTED:
+        typer.secho("framp-private: interrupted; the run folder can be resumed with --resume", err=True)
+    return status if isinstance(status, int) else 0
 
 
 def script() -> None:

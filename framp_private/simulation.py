@@ -117,8 +117,8 @@ class Simulation:
     def restore(self, checkpoint: Checkpoint) -> None:
         """Goes back to a checkpoint of the same run; raises `CheckpointError` if it is of another one."""
         found, facts = checkpoint.tensors, checkpoint.facts
-        if facts["federation"] != self.federation.digest.hex():
-            raise CheckpointError("the checkpoint belongs to a run with other settings, data sizes or code")
+        if (facts["federation"], facts["data"]) != (self.federation.digest.hex(), self.dataset.fingerprint):
+            raise CheckpointError("the checkpoint belongs to another run: its settings or its data differ from these")
 
         def named(prefix: str) -> dict[str, Tensor]:
             return {key.removeprefix(prefix): value for key, value in found.items() if key.startswith(prefix)}
@@ -143,6 +143,7 @@ class Simulation:
         """Everything of the run that is no array."""
         return {
             "federation": self.federation.digest.hex(),
+            "data": self.dataset.fingerprint,
             "step_count": self.state.step.count,
             "traffic": self.engine.traffic.totals,
         }

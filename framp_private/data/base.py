@@ -9,8 +9,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -93,6 +96,18 @@ class FederatedDataset:
                 "or give the federation records of them"
             )
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over all records and splits. It stays with the experimenter: a hash of few values gives them away."""
+        digest = hashlib.sha256(repr((self.name, self.schema)).encode())
+        for name, client in {**self.clients, **self.unseen}.items():
+            digest.update(json.dumps([name, list(client.x.shape)]).encode())
+            x = (client.x.indices(), client.x.values()) if client.x.is_sparse else (client.x,)
+            edges = () if client.edge_index is None else (client.edge_index,)
+            for part in (*x, client.y, client.train, client.validation, client.test, *edges):
+                digest.update(part.contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
     @classmethod
     def from_arrays(
         cls,
@@ -169,7 +184,9 @@ def _to_tensors(name: str, x: ArrayLike, y: ArrayLike) -> tuple[Tensor, Tensor]:
         )
     if len(labels) and not (np.issubdtype(labels.dtype, np.integer) or np.array_equal(labels, labels.astype(np.int64))):
         raise DataError(f"client {name!r} has labels that are not whole numbers: use 0 .. n_classes - 1")
-    return torch.from_numpy(features), torch.from_numpy(labels.astype(np.int64))
+    if len(labels) and labels.min() < 0:
+        raise DataError(f"client {name!r} has label {labels.min()}: they must lie in 0 .. n_classes - 1")
+    return torch.from_numpy(features.copy()), torch.from_numpy(labels.astype(np.int64))
 
 
 def _check_client(name: str, client: ClientData, schema: Schema) -> None:

@@ -102,12 +102,12 @@ def ogbn_arxiv(root: Path, download: bool = False) -> Pool:
         )
     graph, labels = _read_ogb(root / "ogb")
     n = int(graph["num_nodes"])
-    edges = _undirected(torch.from_numpy(graph["edge_index"]), n)
+    edges = _undirected(torch.tensor(graph["edge_index"]), n)
     links = coo_matrix((np.ones(edges.shape[1]), edges.numpy()), (n, n))
     _, component = connected_components(links, directed=False)
     keep = torch.from_numpy(component == np.bincount(component).argmax())
     renumber = torch.cumsum(keep, 0) - 1
-    x, y = torch.from_numpy(graph["node_feat"])[keep], torch.from_numpy(labels[:, 0])[keep]
+    x, y = torch.tensor(graph["node_feat"])[keep], torch.tensor(labels[:, 0])[keep]
     inside = edges[:, keep[edges[0]]]
     return Pool("ogbn-arxiv", Schema("graph", (x.shape[1],), 40), x, y, renumber[inside])
 

@@ -90,7 +90,11 @@ def _read_site(path: Path) -> tuple[np.ndarray, np.ndarray]:
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as arrays:
                 return arrays["x"], arrays["y"]
-        table = np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2)
+        with path.open() as lines:
+            rows = [line for line in lines if line.strip()][1:]
+        if not rows:
+            raise DataError(f"{path.name} holds no record below its header: leave the site out or give it records")
+        table = np.loadtxt(rows, delimiter=",", ndmin=2)
         return table[:, :-1], table[:, -1]
     except (OSError, ValueError, KeyError, IndexError, zipfile.BadZipFile) as error:
         raise DataError(

@@ -1,0 +1,72 @@
+"""Checkpoints: whole or an error, never a silent step back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from framp_private.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, write_atomically
+from framp_private.errors import CheckpointError
+
+TENSORS = {"phi": torch.arange(5.0), "mask": torch.tensor([True, False]), "empty": torch.zeros(0), "bytes": torch.tensor([1, 2], dtype=torch.uint8)}
+
+
+def test_what_was_saved_comes_back_and_older_ones_go(tmp_path: Path) -> None:
+    for index in (1, 2, 10):
+        save_checkpoint(tmp_path, Checkpoint(index, TENSORS, {"note": index}))
+        assert len(list(tmp_path.iterdir())) == 2
+    found = load_checkpoint(tmp_path)
+    assert found.round_index == 10 and found.facts == {"note": 10}
+    assert found.tensors.keys() == TENSORS.keys()
+    for name, value in TENSORS.items():
+        assert torch.equal(found.tensors[name], value) and found.tensors[name].dtype == value.dtype
+
+
+def test_nothing_saved_is_none(tmp_path: Path) -> None:
+    assert load_checkpoint(tmp_path) is None
+    assert load_checkpoint(tmp_path / "absent") is None
+
+
+def test_remains_of_an_interrupted_write_do_not_count(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, Checkpoint(3, TENSORS, {}))
+    (tmp_path / "state-000004.safetensors").write_bytes(b"half")
+    (tmp_path / "state-000004.json.partial").write_bytes(b"{")
+    assert load_checkpoint(tmp_path).round_index == 3
+    save_checkpoint(tmp_path, Checkpoint(4, TENSORS, {}))
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("suffix", [".json", ".safetensors"])
+@pytest.mark.parametrize("damage", ["cut", "flip", "empty", "gone"])
+def test_a_damaged_checkpoint_is_an_error(tmp_path: Path, suffix: str, damage: str) -> None:
+    save_checkpoint(tmp_path, Checkpoint(3, TENSORS, {"note": 1}))
+    path = tmp_path / f"state-000003{suffix}"
+    data = bytearray(path.read_bytes())
+    if damage == "gone" and suffix == ".safetensors":
+        path.unlink()
+    elif damage != "gone":
+        data[len(data) // 2] ^= 1
+        path.write_bytes({"cut": data[:-3], "flip": data, "empty": b""}[damage])
+    else:
+        return
+    with pytest.raises(CheckpointError, match="state-000003"):
+        load_checkpoint(tmp_path)
+
+
+def test_edited_facts_are_found(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, Checkpoint(3, TENSORS, {"note": 1}))
+    path = tmp_path / "state-000003.json"
+    row = json.loads(path.read_text())
+    row["facts"]["note"] = 2
+    path.write_text(json.dumps(row))
+    with pytest.raises(CheckpointError, match="altered"):
+        load_checkpoint(tmp_path)
+
+
+def test_an_atomic_write_replaces_the_whole_file(tmp_path: Path) -> None:
+    write_atomically(tmp_path / "x", b"long content")
+    write_atomically(tmp_path / "x", b"new")
+    assert (tmp_path / "x").read_bytes() == b"new" and len(list(tmp_path.iterdir())) == 1
