@@ -33,7 +33,7 @@ from framp_private.methods import framp_static_mask as framp_static_mask
 from framp_private.methods import framp_without_alignment as framp_without_alignment
 from framp_private.methods import framp_without_hypernetwork as framp_without_hypernetwork
 from framp_private.methods import local as local
-from framp_private.models.hypernetwork import HypernetworkShape as HypernetworkShape
+from framp_private.models.psi import HypernetworkShape as HypernetworkShape
 from framp_private.models.submodel import SubmodelRule as SubmodelRule
 from framp_private.models.target import TargetNetwork as TargetNetwork
 from framp_private.privacy.ledger import Ledger as Ledger

@@ -17,7 +17,7 @@ from framp_private.federated.federation import Federation
 from framp_private.federated.local_training import Alignment, LocalSGD
 from framp_private.federated.pullback import Pullback, ServerStep
 from framp_private.methods import RECIPES, Method, federate
-from framp_private.models.hypernetwork import HypernetworkShape
+from framp_private.models.psi import HypernetworkShape
 from framp_private.models.submodel import SubmodelRule
 from framp_private.models.tabular import mlp
 from framp_private.models.target import TargetNetwork
@@ -77,6 +77,7 @@ def method_of(config: Config) -> Method:
         decay=config.decay,
         momentum=config.momentum,
         weight_decay=config.weight_decay,
+        rethreshold=config.rethreshold,
         fiarse=config.submodel.importance == "fiarse",
         alignment=Alignment(config.alignment.weight, config.alignment.distance),
     )

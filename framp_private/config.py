@@ -38,10 +38,11 @@ class _Section(BaseModel):
 class ServerConfig(_Section):
     """The step on phi."""
 
-    optimizer: Literal["adam", "sgd"] = "adam"
+    optimizer: Literal["adam", "sgd"] = "sgd"
     learning_rate: float = Field(1e-3, ge=0)
     decay: Literal["constant", "linear", "cosine"] = "linear"
     momentum: float = Field(0.9, ge=0, lt=1)
+    start: float = Field(0.0, ge=0, lt=1)
     backbone_rate: float = Field(1.0, ge=0)
     backbone: Literal["coordinate_mean", "cohort_mean"] = "coordinate_mean"
 
@@ -49,9 +50,10 @@ class ServerConfig(_Section):
 class HypernetworkConfig(_Section):
     """The hypernetwork's form."""
 
-    trunk: Literal["mlp", "attention"] = "mlp"
+    trunk: Literal["mlp", "random", "attention"] = "mlp"
+    standardise: Literal["enrolled", "own"] = "enrolled"
     head: Literal["full", "chunked", "low_rank"] = "full"
-    hidden: int = Field(64, ge=4)
+    hidden: int = Field(128, ge=4)
     chunk: int = Field(512, ge=1)
     rank: int = Field(64, ge=1)
     budget_input: bool = True
@@ -116,6 +118,7 @@ class Config(_Section):
     decay: Literal["constant", "linear", "cosine"] = "constant"
     momentum: float = Field(0.0, ge=0, lt=1)
     weight_decay: float = Field(0.0, ge=0)
+    rethreshold: bool = False
     seed: int = Field(0, ge=0)
     pullback: Literal["server", "client"] = "server"
     privacy: Literal["none"] = "none"

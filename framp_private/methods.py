@@ -18,7 +18,8 @@ from framp_private.federated.federation import Federation
 from framp_private.federated.local_training import Alignment, LocalSGD
 from framp_private.federated.prototypes import Weighting
 from framp_private.federated.pullback import Pullback, ServerStep
-from framp_private.models.hypernetwork import Generator, Hypernetwork, HypernetworkShape, SharedBackbone
+from framp_private.models.hypernetwork import Generator, Hypernetwork, SharedBackbone
+from framp_private.models.psi import HypernetworkShape
 from framp_private.models.submodel import SubmodelRule
 from framp_private.models.target import TargetNetwork
 from framp_private.protections import PlainSum, Plan
@@ -47,18 +48,30 @@ class Method:
 
 
 def framp() -> Method:
-    """FRAMP (arXiv 2604.11278): hypernetwork, global top-k of the generated weights, alignment to class prototypes."""
-    return Method("framp", HypernetworkShape(), SubmodelRule(), LocalSGD(alignment=Alignment(1.0)))
+    """FRAMP (arXiv 2604.11278): hypernetwork, global top-k of the generated weights, alignment to class prototypes.
+
+    theta_0 learns alone for most of the run; then the hypernetwork turns it into each client's own model
+    (docs/design.md says what was tried).
+    """
+    return Method(
+        name="framp",
+        hypernetwork=HypernetworkShape(),
+        submodel=SubmodelRule(importance="fiarse"),
+        trainer=LocalSGD(learning_rate=0.8, decay="cosine", alignment=Alignment(5.0), fiarse=True),
+        step=ServerStep(optimizer="sgd", learning_rate=6.0, decay="constant", momentum=0.0, start=0.7),
+    )
 
 
 def fiarse() -> Method:
     """FIARSE (arXiv 2407.19389): one shared backbone, its global top-k per budget, threshold-controlled gradients."""
-    return Method("fiarse", None, SubmodelRule(importance="fiarse"), LocalSGD(alignment=Alignment(0.0), fiarse=True))
+    trainer = LocalSGD(learning_rate=0.1, decay="cosine", momentum=0.9, alignment=Alignment(0.0), fiarse=True)
+    return Method("fiarse", None, SubmodelRule(importance="fiarse"), trainer)
 
 
 def fedavg() -> Method:
     """One shared backbone and, for each budget, the fixed magnitude mask of its initialisation."""
-    return Method("fedavg", None, SubmodelRule(static=True), LocalSGD(alignment=Alignment(0.0)))
+    trainer = LocalSGD(learning_rate=0.8, decay="cosine", alignment=Alignment(0.0))
+    return Method("fedavg", None, SubmodelRule(static=True), trainer)
 
 
 def local() -> Method:
@@ -78,12 +91,12 @@ def framp_without_alignment() -> Method:
 
 def framp_layerwise() -> Method:
     """Ablation: every tensor keeps the budget's share instead of one ranking over the whole network."""
-    return replace(framp(), name="framp-layerwise", submodel=SubmodelRule(scope="layerwise"))
+    return replace(framp(), name="framp-layerwise", submodel=replace(framp().submodel, scope="layerwise"))
 
 
 def framp_static_mask() -> Method:
     """Ablation: the mask of the initialisation, never moved."""
-    return replace(framp(), name="framp-static-mask", submodel=SubmodelRule(static=True))
+    return replace(framp(), name="framp-static-mask", submodel=replace(framp().submodel, static=True))
 
 
 RECIPES = (

@@ -54,9 +54,12 @@ class Streams:
     @contextmanager
     def as_torch_default(self) -> Iterator[None]:
         """Module constructors and dropout draw from this stream inside the block; the global state is put back."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.integer())
+        state = torch.random.get_rng_state()
+        torch.default_generator.manual_seed(self.integer())  # torch.manual_seed would also queue a call per accelerator
+        try:
             yield
+        finally:
+            torch.random.set_rng_state(state)
 
 
 class Entropy:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from tests.tiny import BUDGETS, blobs, build, tiny_dataset, tiny_federation, tiny_method
 
-from framp_private import FederatedDataset, Options, Pullback, SubmodelRule, TargetNetwork, federate, load_run, make_config, read_transcript
+from framp_private import FederatedDataset, HypernetworkShape, Options, Pullback, SubmodelRule, TargetNetwork, federate, load_run, make_config, read_transcript
 from framp_private import fedavg, fiarse, local, run_config, train
 from framp_private.errors import CheckpointError, RunError
 from framp_private.federated.messages import bytes_by_channel
@@ -21,7 +21,7 @@ from framp_private.transcript import TRAFFIC_KEYS
 
 DATASET = tiny_dataset()
 VARIANTS = {
-    "framp": tiny_method(), "framp on clients": tiny_method(pullback=Pullback.CLIENT), "fisher": tiny_method(submodel=SubmodelRule(importance="fisher")),
+    "framp": tiny_method(), "framp on clients": tiny_method(pullback=Pullback.CLIENT, hypernetwork=HypernetworkShape(head="low_rank", hidden=8, rank=4, standardise="own")), "fisher": tiny_method(submodel=SubmodelRule(importance="fisher")),
     "fiarse": fiarse(), "fedavg": fedavg(), "local": local(),
 }
 

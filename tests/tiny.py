@@ -38,7 +38,7 @@ def build() -> nn.Module:
 def tiny_method(**changes: object) -> Method:
     method = framp()
     trainer = replace(method.trainer, steps=3, batch_size=8, learning_rate=0.1)
-    small = replace(method, trainer=trainer, hypernetwork=HypernetworkShape(hidden=8, chunk=16, rank=4))
+    small = replace(method, trainer=trainer, hypernetwork=HypernetworkShape(trunk="random", hidden=8, chunk=16, rank=4))
     return replace(small, descriptor=replace(method.descriptor, steps=5), **changes)
 
 

@@ -151,7 +151,13 @@ class Client:
         given = weights * mask
         delta = given - self._trained(given, mask, message)
         value = contributions(
-            federation.generator, phi, descriptor[None], torch.tensor([budget]), delta[None], mask[None]
+            federation.generator,
+            phi,
+            descriptor[None],
+            torch.tensor([budget]),
+            delta[None],
+            mask[None],
+            resting=federation.rests(message.round_index),
         )
         return self._protect("update", value.astype(np.float32)), state
 

@@ -66,6 +66,12 @@ class Federation:
             raise PlanError(
                 f"clients_per_round={self.cohort} must lie in 1 .. {len(self.budgets)}, the number of clients"
             )
+        shape = getattr(self.generator, "shape", None)
+        if shape is not None and shape.standardise == "enrolled" and self.pullback is Pullback.CLIENT:
+            raise PlanError(
+                "standardise='enrolled' takes a server that sees descriptors, and pullback='client' keeps them home: "
+                "use hypernetwork.standardise='own'"
+            )
         per_client: dict[Channel, str] = {
             "descriptor": "a server-side hypernetwork needs each client's descriptor: use pullback='client'"
         }
@@ -124,6 +130,10 @@ class Federation:
     def prototypes_size(self) -> int:
         """How many numbers a client uploads on the prototype channel."""
         return self.network.n_classes * (self.network.feature_dim + 1)
+
+    def rests(self, round_index: int) -> bool:
+        """Whether psi still rests in this round; a shared backbone has no psi."""
+        return self.step.rests(self.progress(round_index))
 
     def progress(self, round_index: int) -> float:
         """The part of the run that lies behind round `round_index`, in [0, 1)."""

@@ -81,10 +81,9 @@ class LocalSGD:
         steps: local steps per round. batch_size: records per step; None takes all of them (graphs always do).
         learning_rate: > 0, times `decay` over the run. momentum, weight_decay: >= 0.
         alignment: the prototype term.
-        fiarse: multiply the gradient of a kept coordinate x by 1 + 2|x|tau / (|x| + tau)^2, with tau the
-        smallest kept magnitude
-            at the start, and let a coordinate that falls below tau rest at zero (FIARSE, arXiv 2407.19389,
-            section 3.2).
+        fiarse: multiply the gradient of a kept coordinate x by 1 + 2|x|tau / (|x| + tau)^2, with tau the smallest
+            magnitude kept at the start (FIARSE, arXiv 2407.19389, section 3.2).
+        rethreshold: a coordinate that falls below tau rests at zero and gets no gradient, as in FIARSE's forward pass.
     """
 
     steps: int = 10
@@ -95,6 +94,7 @@ class LocalSGD:
     weight_decay: float = 0.0
     alignment: Alignment = Alignment()
     fiarse: bool = False
+    rethreshold: bool = False
 
     def train(
         self,
@@ -109,9 +109,9 @@ class LocalSGD:
         """See `LocalTrainer`. Batches are drawn without replacement, reshuffled when the records run out."""
         keep = mask.to(weights.dtype)
         rate = self.learning_rate * decayed(self.decay, progress)
-        threshold = float(weights[mask & network.maskable].abs().min()) if self.fiarse else 0.0
+        threshold = float(weights[mask & network.maskable].abs().min()) if self.fiarse or self.rethreshold else 0.0
         network.load(weights * keep)
-        current = network.weights.clone() if self.fiarse else network.weights
+        current = network.weights.clone() if self.rethreshold else network.weights
         velocity = torch.zeros_like(current) if self.momentum else None
         with streams.as_torch_default():
             for rows in batches(data, self.steps, self.batch_size, streams):
@@ -121,10 +121,12 @@ class LocalSGD:
                 gradient.mul_(keep)
                 if self.fiarse:
                     gradient.mul_(_fiarse_factor(current, threshold, network.maskable))
+                if self.rethreshold:
+                    gradient.mul_(current.abs().ge(threshold).logical_or_(~network.maskable))
                 if velocity is not None:
                     gradient = velocity.mul_(self.momentum).add_(gradient)
                 current.add_(gradient, alpha=-rate)
-                if self.fiarse:
+                if self.rethreshold:
                     network.load(_live(current, threshold, network.maskable))
         return network.weights.clone()
 
@@ -160,10 +162,10 @@ def batches(data: ClientData, steps: int, batch_size: int | None, streams: Strea
 
 
 def _fiarse_factor(weights: Tensor, threshold: float, maskable: Tensor) -> Tensor:
-    """The factor above on live coordinates, 0 on those below the threshold, 1 on normalisation layers."""
+    """The factor above; 1 on normalisation layers, and where weight and threshold are both zero."""
     size = weights.abs()
-    factor = 1 + 2 * size * threshold / (size + threshold).square().clamp(min=1e-30)
-    return torch.where(maskable, factor * (size >= threshold), 1.0)
+    factor = 1 + 2 * size * threshold / (size + threshold).square().clamp(min=1e-24)
+    return torch.where(maskable, factor, 1.0)
 
 
 def _live(weights: Tensor, threshold: float, maskable: Tensor) -> Tensor:

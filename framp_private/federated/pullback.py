@@ -38,22 +38,36 @@ def contribution_size(generator: Generator) -> int:
 
 
 def contributions(
-    generator: Generator, phi: Tensor, descriptors: Tensor, budgets: Tensor, deltas: Tensor, masks: Tensor
+    generator: Generator,
+    phi: Tensor,
+    descriptors: Tensor,
+    budgets: Tensor,
+    deltas: Tensor,
+    masks: Tensor,
+    *,
+    resting: bool = False,
 ) -> np.ndarray:
     """The summed contribution of n clients, float64.
 
     Args:
-        phi: (n_phi,). descriptors: (n, d). budgets: (n,).
+        generator, phi: J is the derivative of the generator's weights at phi (n_phi,).
+        descriptors: (n, d). budgets: (n,).
         deltas: (n, n_target) given minus trained weights, zero outside the (n, n_target) bool masks.
+        resting: psi is where it started and stays there this round, so g is zero and J^T delta on psi is not needed:
+            it is left zero.
     """
-    pulled = generator.pullback(phi, descriptors, budgets, deltas)
-    cut = generator.n_target
-    return torch.cat([pulled[:cut], masks.sum(0).float(), pulled[cut:]]).numpy().astype(np.float64)
+    n = generator.n_target
+    total = np.zeros(contribution_size(generator))
+    pulled = deltas.sum(0) if resting else generator.pullback(phi, descriptors, budgets, deltas)
+    total[:n] = pulled[:n]
+    total[n : 2 * n] = masks.sum(0)
+    total[2 * n : 2 * n + len(pulled) - n] = pulled[n:]
+    return total
 
 
 @dataclass(frozen=True)
 class StepState:
-    """The optimiser's memory for psi: first and second moment, each (n_psi,), and the number of steps taken."""
+    """The optimiser's memory for psi: first and second moment, (n_psi,) where used, and the number of steps taken."""
 
     first: Tensor
     second: Tensor
@@ -66,7 +80,8 @@ class ServerStep:
 
     Args:
         optimizer: of psi, `adam` (betas .9, .999) or `sgd` with momentum.
-        learning_rate: of psi, times `decay` over the run.
+        learning_rate: of psi, times `decay` over the part of the run in which psi moves.
+        start: psi rests for this share of the run, in [0, 1): theta_0 alone learns what all clients have in common first.
         backbone_rate: of theta_0; 1 takes the whole step.
         backbone: theta_0 moves by the mean over clients that trained a coordinate (`coordinate_mean`) or over
         the cohort (`cohort_mean`).
@@ -76,13 +91,15 @@ class ServerStep:
     learning_rate: float = 1e-3
     decay: Decay = "linear"
     momentum: float = 0.9
+    start: float = 0.0
     backbone_rate: float = 1.0
     backbone: Literal["coordinate_mean", "cohort_mean"] = "coordinate_mean"
 
     def initial(self, generator: Generator) -> StepState:
-        """No memory."""
-        zeros = torch.zeros(generator.n_phi - generator.n_target)
-        return StepState(zeros, zeros.clone())
+        """No memory; a moment that the optimiser does not use is empty."""
+        n_psi = generator.n_phi - generator.n_target
+        first = n_psi if self.optimizer == "adam" or self.momentum else 0
+        return StepState(torch.zeros(first), torch.zeros(n_psi if self.optimizer == "adam" else 0))
 
     def update(self, generator: Generator, total: np.ndarray, planned: int) -> tuple[Tensor, Tensor]:
         """(step of theta_0, gradient of psi) from a summed contribution and the planned cohort size."""
@@ -96,15 +113,24 @@ class ServerStep:
     ) -> tuple[Tensor, StepState]:
         """phi after one round; deltas point from trained to given weights, so the step is subtracted."""
         backbone, gradient = self.update(generator, total, planned)
+        moved = phi.clone()
+        moved[: generator.n_target] -= self.backbone_rate * backbone
+        if self.rests(progress):
+            return moved, state
         direction, state = self._direction(gradient, state)
-        step = torch.cat(
-            [backbone * self.backbone_rate, direction * self.learning_rate * decayed(self.decay, progress)]
-        )
-        return phi - step, state
+        rate = self.learning_rate * decayed(self.decay, (progress - self.start) / (1 - self.start))
+        moved[generator.n_target :] -= rate * direction
+        return moved, state
+
+    def rests(self, progress: float) -> bool:
+        """Whether psi stays where it is at this point of the run."""
+        return progress < self.start
 
     def _direction(self, gradient: Tensor, state: StepState) -> tuple[Tensor, StepState]:
         count = state.count + 1
         if self.optimizer == "sgd":
+            if not self.momentum:
+                return gradient, StepState(state.first, state.second, count)
             velocity = state.first * self.momentum + gradient
             return velocity, StepState(velocity, state.second, count)
         first = state.first.lerp(gradient, 0.1)

@@ -68,7 +68,9 @@ def enrol(federation: Federation, state: ServerState, exchange: Exchange) -> Ser
         raise ProtocolError(
             f"no descriptor from {', '.join(missing)}: every client must answer once before the first round"
         )
-    return replace(state, descriptors=descriptors)
+    rows = torch.stack([descriptors[client] for client in federation.budgets])
+    phi = federation.generator.calibrate(state.phi, rows, torch.tensor(list(federation.budgets.values())))
+    return replace(state, descriptors=descriptors, phi=phi)
 
 
 def run_round(federation: Federation, state: ServerState, exchange: Exchange) -> tuple[ServerState, RoundReport]:

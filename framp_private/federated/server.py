@@ -88,7 +88,8 @@ class SubmodelRequests(Mapping[str, bytes]):
             deltas[row, masks[row]] = torch.from_numpy(value)
         descriptors = torch.stack([descriptor_of(state, client) for client in clients])
         budgets = torch.tensor([federation.budgets[client] for client in clients])
-        return contributions(federation.generator, state.phi, descriptors, budgets, deltas, masks)
+        resting = federation.rests(state.round_index)
+        return contributions(federation.generator, state.phi, descriptors, budgets, deltas, masks, resting=resting)
 
 
 class PhiRequests(Mapping[str, bytes]):

@@ -6,18 +6,28 @@ from torch import Tensor, nn
 
 
 def small_cnn(channels: int = 1, side: int = 8, n_classes: int = 10) -> nn.Module:
-    """Two 3x3 convolutions (16, 32), a 2x2 pool, a hidden layer of 64; 38,282 parameters on 8x8 digits."""
-    return nn.Sequential(
+    """Three 3x3 convolutions (16, then 32 and 64 with stride 2) and a mean over places; 23,946 parameters on digits.
+
+    Weights start at He's normal initialisation (arXiv 1502.01852) and biases at zero: with one scale rule for all
+    layers, a global ranking by magnitude leaves a path through the network even at a budget of 1/64.
+    """
+    del side  # the mean takes any side
+    module = nn.Sequential(
         nn.Conv2d(channels, 16, 3, padding=1),
         nn.ReLU(),
-        nn.Conv2d(16, 32, 3, padding=1),
+        nn.Conv2d(16, 32, 3, stride=2, padding=1),
         nn.ReLU(),
-        nn.MaxPool2d(2),
+        nn.Conv2d(32, 64, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
-        nn.Linear(32 * (side // 2) ** 2, 64),
-        nn.ReLU(),
         nn.Linear(64, n_classes),
     )
+    for layer in module:
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    return module
 
 
 def lenet(channels: int = 3, side: int = 32, n_classes: int = 10) -> nn.Module:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from tests.tiny import clients_of, engine_of, tiny_dataset, tiny_federation, tiny_method
 
-from framp_private import Alignment, Federation, PlainSum, Plan, Pullback
+from framp_private import Alignment, Federation, HypernetworkShape, Method, PlainSum, Plan, Pullback
 from framp_private.errors import BelowThreshold, ModelError, PlanError, ProtocolError, WireError
 from framp_private.federated.client import ClientState
 from framp_private.federated.messages import EnrolRequest, TrainReply, TrainRequest, bytes_by_channel
@@ -21,8 +21,14 @@ from framp_private.protections.base import ServerView
 from framp_private.wire import decode, encode
 
 DATASET = tiny_dataset()
+
+
+def on_clients(**changes: object) -> Method:
+    return tiny_method(pullback=Pullback.CLIENT, hypernetwork=HypernetworkShape(hidden=8, standardise="own"), **changes)
+
+
 METHODS = {
-    "framp": tiny_method(), "framp on clients": tiny_method(pullback=Pullback.CLIENT), "fiarse": fiarse(), "fedavg": fedavg(),
+    "framp": tiny_method(), "framp on clients": on_clients(), "fiarse": fiarse(), "fedavg": fedavg(),
     "layerwise": replace(framp_layerwise(), hypernetwork=None), "static": replace(framp_static_mask(), hypernetwork=None),
 }
 
@@ -154,11 +160,11 @@ def test_requests_that_do_not_fit_are_refused(name: str) -> None:
 
 
 def test_a_request_of_the_other_pullback_is_refused() -> None:
-    on_server, on_clients = tiny_federation(DATASET), tiny_federation(DATASET, tiny_method(pullback=Pullback.CLIENT))
-    engine, state = started(on_clients)
-    phi_request = make_requests(on_clients, state, ["client-00"])["client-00"]
+    server_side, client_side = tiny_federation(DATASET), tiny_federation(DATASET, on_clients())
+    engine, state = started(client_side)
+    phi_request = make_requests(client_side, state, ["client-00"])["client-00"]
     with pytest.raises(ProtocolError, match="another federation"):
-        clients_of(on_server, DATASET)["client-00"].handle(phi_request, engine.states["client-00"])
+        clients_of(server_side, DATASET)["client-00"].handle(phi_request, engine.states["client-00"])
 
 
 @pytest.mark.parametrize("change", ["truncated", "other round", "other federation", "update size", "prototype size", "NaN", "stranger", "twice"])
@@ -200,12 +206,14 @@ def test_plans_that_cannot_run_are_refused_before_anything_is_sent() -> None:
     plain = PlainSum()
     with pytest.raises(PlanError, match="server-side pullback needs each client's update"):
         tiny_federation(DATASET, plan=Plan(plain, OnlyASum(), plain, None))
-    tiny_federation(DATASET, tiny_method(pullback=Pullback.CLIENT), plan=Plan(None, OnlyASum(), OnlyASum(), None))
+    tiny_federation(DATASET, on_clients(), plan=Plan(None, OnlyASum(), OnlyASum(), None))
     for missing in (Plan(None, plain, plain, None), Plan(plain, None, plain, None), Plan(plain, plain, None, None)):
         with pytest.raises(PlanError, match="has no protection"):
             tiny_federation(DATASET, plan=missing)
     method = tiny_method(trainer=replace(tiny_method().trainer, alignment=Alignment(0.0)))
     tiny_federation(DATASET, method, plan=Plan(plain, plain, None, None))
+    with pytest.raises(PlanError, match="standardise='enrolled'"):
+        tiny_federation(DATASET, tiny_method(pullback=Pullback.CLIENT))
     for cohort in (0, 7):
         with pytest.raises(PlanError, match="clients_per_round"):
             tiny_federation(DATASET, clients_per_round=cohort)
@@ -219,7 +227,7 @@ def test_equal_facts_have_equal_digests_and_any_change_another() -> None:
     others = [
         tiny_federation(DATASET, seed=1), tiny_federation(DATASET, rounds=5), tiny_federation(DATASET, clients_per_round=3),
         tiny_federation(DATASET, tiny_method(weighting="unweighted")), tiny_federation(DATASET, fedavg()), tiny_federation(DATASET, framp()),
-        tiny_federation(DATASET, tiny_method(pullback=Pullback.CLIENT)),
+        tiny_federation(DATASET, on_clients()),
         tiny_federation(DATASET, plan=Plan(PlainSum(), PlainSum(), PlainSum(minimum=2), None)),
     ]
     assert len({base, *(other.digest for other in others)}) == 1 + len(others)

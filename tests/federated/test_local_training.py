@@ -30,6 +30,7 @@ TRAINERS = {
     "cosine": LocalSGD(steps=7, batch_size=8, alignment=Alignment(0.5, "cosine")),
     "full batch": LocalSGD(steps=3, batch_size=None, alignment=Alignment(0.5)),
     "fiarse": LocalSGD(steps=7, batch_size=8, fiarse=True, alignment=Alignment(0.0)),
+    "rethreshold": LocalSGD(steps=7, batch_size=8, fiarse=True, rethreshold=True, alignment=Alignment(0.0)),
     "decayed": LocalSGD(steps=7, batch_size=8, decay="cosine", alignment=Alignment(0.0)),
 }
 
@@ -59,7 +60,7 @@ def naive_training(trainer: LocalSGD, progress: float) -> Tensor:
     tau = float(x[free].abs().min())
     rate = trainer.learning_rate * decayed(trainer.decay, progress)
     for rows in batches(DATA, trainer.steps, trainer.batch_size, STREAMS):
-        used = torch.where(NETWORK.maskable & (x.abs() < tau), 0.0, x) if trainer.fiarse else x
+        used = torch.where(NETWORK.maskable & (x.abs() < tau), 0.0, x) if trainer.rethreshold else x
         module = NETWORK.as_module(used).train()
         features = module[:-1](DATA.x[rows])
         loss = functional.cross_entropy(module[-1](features), DATA.y[rows])
@@ -71,10 +72,12 @@ def naive_training(trainer: LocalSGD, progress: float) -> Tensor:
             for i in range(len(x)):
                 if NETWORK.maskable[i]:
                     size = float(x[i].abs())
-                    gradient[i] *= (1 + 2 * size * tau / (size + tau) ** 2) if size >= tau else 0.0
+                    gradient[i] *= 1 + 2 * size * tau / (size + tau) ** 2
+                    if trainer.rethreshold and size < tau:
+                        gradient[i] = 0.0
         velocity = trainer.momentum * velocity + gradient
         x = x - rate * velocity
-    return torch.where(NETWORK.maskable & (x.abs() < tau), 0.0, x) if trainer.fiarse else x
+    return torch.where(NETWORK.maskable & (x.abs() < tau), 0.0, x) if trainer.rethreshold else x
 
 
 @pytest.mark.parametrize("name", TRAINERS)

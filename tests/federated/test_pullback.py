@@ -20,6 +20,7 @@ DATASET = tiny_dataset()
 SHAPES = {
     "shared": None,
     "full": HypernetworkShape(hidden=8),
+    "random trunk": HypernetworkShape(trunk="random", hidden=8),
     "chunked": HypernetworkShape(head="chunked", hidden=8, chunk=16),
     "low rank": HypernetworkShape(head="low_rank", hidden=8, rank=4),
     "attention": HypernetworkShape(trunk="attention", hidden=8, chunk=16),
@@ -32,7 +33,9 @@ SHAPES = {
 def test_server_and_client_pullback_give_the_same_run(name: str, importance: str) -> None:
     states = {}
     for side in Pullback:
-        method = tiny_method(hypernetwork=SHAPES[name], pullback=side, submodel=SubmodelRule(importance=importance))
+        shape = SHAPES[name] and replace(SHAPES[name], standardise="own")
+        step = ServerStep(learning_rate=0.05, momentum=0.0, optimizer="sgd", start=0.25)
+        method = tiny_method(hypernetwork=shape, pullback=side, submodel=SubmodelRule(importance=importance), step=step)
         federation = tiny_federation(DATASET, method)
         engine = engine_of(federation, DATASET)
         state = enrol(federation, ServerState.initial(federation), engine.exchange)
@@ -49,10 +52,11 @@ def test_server_and_client_pullback_give_the_same_run(name: str, importance: str
 def test_one_full_batch_step_is_a_gradient_step_on_phi(name: str) -> None:
     """With one full-batch step delta = lr * mask * dL/dtheta, so J^T delta / lr must be dL/dphi of the composed loss."""
     method = tiny_method(hypernetwork=SHAPES[name])
-    method = replace(method, trainer=replace(method.trainer, steps=1, batch_size=None, alignment=Alignment(0.0)))
+    trainer = replace(method.trainer, steps=1, batch_size=None, alignment=Alignment(0.0), fiarse=False)
+    method = replace(method, trainer=trainer)
     federation = tiny_federation(DATASET, method)
     network, generator, data = federation.network, federation.generator, DATASET.clients["client-01"]
-    phi = federation.phi_0() + 0.05 * torch.randn(generator.n_phi, generator=torch.Generator().manual_seed(0))
+    phi = federation.phi_0() + 0.05 * torch.randn(generator.n_phi, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
     z, budget = torch.randn(federation.descriptor.size(network), generator=torch.Generator().manual_seed(1)), 0.5
     weights = federation.weights(phi, z, budget)
     mask = federation.mask(weights, budget, None)
@@ -73,14 +77,12 @@ def test_one_full_batch_step_is_a_gradient_step_on_phi(name: str) -> None:
 def compose(generator, phi, z, budget):  # noqa: ANN001, ANN201
     """theta as one differentiable expression of phi, written apart from the generator's own pullback."""
     from framp_private.models.flat import describe
-    from framp_private.models.hypernetwork import encode_budgets
 
-    module, n = generator._module, generator.n_target
+    module, n = generator._psi, generator.n_target
     layout = describe(module)
     psi = phi[n:].float()
     parts = {name: psi[s].view(shape) for name, s, shape in zip(layout.names, layout.slices(), layout.shapes, strict=True)}
-    inputs = torch.cat([functional.layer_norm(z[None], z.shape), encode_budgets(torch.tensor([budget]))], 1)
-    generated = torch.func.functional_call(module, parts, (inputs,))[0]
+    generated = torch.func.functional_call(module, parts, (z[None], torch.tensor([budget])))[0]
     theta_0 = phi[:n].float()
     return theta_0 + generated if generator.shape.combine == "additive" else theta_0 * (1 + generated)
 
@@ -118,9 +120,19 @@ def test_the_step_on_psi_is_torchs_optimiser(optimizer: str) -> None:
     torch.testing.assert_close(phi[n:], leaf.detach(), rtol=1e-4, atol=1e-6)
 
 
-def test_a_round_lowers_the_loss_it_descends() -> None:
-    """The sign test: after a few rounds with nothing else to learn from, the served models fit the training records better."""
-    federation = tiny_federation(DATASET, rounds=12)
+STEPS = {
+    "theta_0 alone": ServerStep(learning_rate=0.0),
+    "psi alone, sgd": ServerStep(optimizer="sgd", learning_rate=5.0, momentum=0.0, backbone_rate=0.0, decay="constant"),
+    "psi alone, adam": ServerStep(optimizer="adam", learning_rate=0.03, backbone_rate=0.0, decay="constant"),
+}
+
+
+@pytest.mark.parametrize("combine", ["additive", "multiplicative"])
+@pytest.mark.parametrize("name", STEPS)
+def test_rounds_lower_the_loss_they_descend(name: str, combine: str) -> None:
+    """The sign test: each part alone makes the served models fit the training records better."""
+    method = tiny_method(step=STEPS[name], hypernetwork=HypernetworkShape(hidden=8, combine=combine))
+    federation = tiny_federation(DATASET, method, rounds=12)
     engine = engine_of(federation, DATASET)
     state = enrol(federation, ServerState.initial(federation), engine.exchange)
 
@@ -139,4 +151,4 @@ def test_a_round_lowers_the_loss_it_descends() -> None:
     for index in range(12):
         engine.begin(index)
         state, _ = run_round(federation, state, engine.exchange)
-    assert loss() < 0.7 * before
+    assert loss() < 0.95 * before

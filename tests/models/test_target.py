@@ -15,7 +15,7 @@ from framp_private.randomness import Streams
 
 EDGES = torch.tensor([[0, 1, 1, 2, 2, 3, 0], [1, 0, 2, 1, 3, 2, 0]])
 FAMILY = {
-    "small_cnn": (small_cnn, torch.rand(4, 1, 8, 8), None, 38_282, 64),
+    "small_cnn": (small_cnn, torch.rand(4, 1, 8, 8), None, 23_946, 64),
     "lenet": (lenet, torch.rand(4, 3, 32, 32), None, 121_182, 84),
     "resnet18": (resnet18, torch.rand(2, 3, 32, 32), None, 11_173_962, 512),
     "mlp": (lambda: mlp(9, 2), torch.rand(4, 9), None, None, 64),
