@@ -55,7 +55,11 @@ def main() -> None:
         for method, summaries in runs.items():
             table = values(summaries, kind)[1]
             sd = table.std(0, ddof=1) if len(table) > 1 else np.zeros(len(names))
-            print(f"| {method} | " + " | ".join(f"{m:.3f} ± {s:.3f}" for m, s in zip(table.mean(0), sd, strict=True)) + " |")
+            print(
+                f"| {method} | "
+                + " | ".join(f"{m:.3f} ± {s:.3f}" for m, s in zip(table.mean(0), sd, strict=True))
+                + " |"
+            )
         for method in arguments.methods[1:] if len(arguments.seeds) > 1 else []:
             difference = first - values(runs[method], kind)[1]
             half = t.ppf(0.975, len(difference) - 1) * difference.std(0, ddof=1) / len(difference) ** 0.5

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.tiny import tiny_dataset
 
 from framp_private import FederatedDataset
+from tests.tiny import tiny_dataset
 
 torch.set_num_threads(1)
 

@@ -11,7 +11,12 @@ import torch
 from framp_private.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, write_atomically
 from framp_private.errors import CheckpointError
 
-TENSORS = {"phi": torch.arange(5.0), "mask": torch.tensor([True, False]), "empty": torch.zeros(0), "bytes": torch.tensor([1, 2], dtype=torch.uint8)}
+TENSORS = {
+    "phi": torch.arange(5.0),
+    "mask": torch.tensor([True, False]),
+    "empty": torch.zeros(0),
+    "bytes": torch.tensor([1, 2], dtype=torch.uint8),
+}
 
 
 def test_what_was_saved_comes_back_and_older_ones_go(tmp_path: Path) -> None:

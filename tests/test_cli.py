@@ -9,7 +9,18 @@ import pytest
 
 from framp_private.cli import main
 
-SHORT = ["--set", "rounds=2", "--set", "local_steps=2", "--set", "clients=4", "--set", "home_steps=2", "--set", "unseen_clients=1"]
+SHORT = [
+    "--set",
+    "rounds=2",
+    "--set",
+    "local_steps=2",
+    "--set",
+    "clients=4",
+    "--set",
+    "home_steps=2",
+    "--set",
+    "unseen_clients=1",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +33,16 @@ def test_train_prints_a_table_within_80_columns_and_leaves_a_run_folder(capsys: 
     assert main(["train", *SHORT]) == 0
     printed = capsys.readouterr()
     assert all(len(line) <= 80 for line in printed.out.splitlines())
-    for word in ("accuracy by budget", "1/64", "union", "unseen", "after local training", "traffic", "seconds", "privacy: none, epsilon = infinite"):
+    for word in (
+        "accuracy by budget",
+        "1/64",
+        "union",
+        "unseen",
+        "after local training",
+        "traffic",
+        "seconds",
+        "privacy: none, epsilon = infinite",
+    ):
         assert word in printed.out
     assert "parameters" in printed.err and "round" in printed.err
     (folder,) = Path("runs").iterdir()
@@ -39,7 +59,9 @@ def test_json_is_json_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> No
     assert json.loads(capsys.readouterr().out)["folder"] == "run"
 
 
-def test_dry_run_touches_no_data_and_writes_nothing(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dry_run_touches_no_data_and_writes_nothing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("framp_private.data.vision.load_digits", lambda: pytest.fail("data was read"))
     assert main(["train", "--dry-run"]) == 0
     assert "estimate" in capsys.readouterr().out
@@ -50,27 +72,34 @@ def test_dry_run_touches_no_data_and_writes_nothing(capsys: pytest.CaptureFixtur
     assert not list(Path().iterdir())
 
 
-@pytest.mark.parametrize(("arguments", "words"), [
-    (["train", "--set", "ruonds=3"], "did you mean 'rounds'"),
-    (["train", "--set", "budgets=[2]"], "(0, 1]"),
-    (["train", "--preset", "nope"], "preset='nope'"),
-    (["train", "missing.yaml"], "missing.yaml"),
-    (["train", "--dataset", "no-such-thing"], "neither a known data set"),
-    (["train", "--preset", "cifar10", "--data-root", "nowhere"], "--download"),
-    (["train", "--set", "protections.update=none"], "channel 'update'"),
-    (["train", "--set", "budgets=[1/1000000]"], "keeps none"),
-    (["train", "--set", "clients=1000"], "clients=1004"),
-    (["train", "--set", "clients_per_round=21"], "clients_per_round=21"),
-    (["train", "--nonsense"], "--nonsense"),
-    (["data", "check", "nope"], "nope"),
-])
-def test_bad_input_returns_2_says_why_and_writes_nothing(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "--set", "ruonds=3"], "did you mean 'rounds'"),
+        (["train", "--set", "budgets=[2]"], "(0, 1]"),
+        (["train", "--preset", "nope"], "preset='nope'"),
+        (["train", "missing.yaml"], "missing.yaml"),
+        (["train", "--dataset", "no-such-thing"], "neither a known data set"),
+        (["train", "--preset", "cifar10", "--data-root", "nowhere"], "--download"),
+        (["train", "--set", "protections.update=none"], "channel 'update'"),
+        (["train", "--set", "budgets=[1/1000000]"], "keeps none"),
+        (["train", "--set", "clients=1000"], "clients=1004"),
+        (["train", "--set", "clients_per_round=21"], "clients_per_round=21"),
+        (["train", "--nonsense"], "--nonsense"),
+        (["data", "check", "nope"], "nope"),
+    ],
+)
+def test_bad_input_returns_2_says_why_and_writes_nothing(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(arguments) == 2
     assert words in capsys.readouterr().err
     assert not list(Path().iterdir())
 
 
-def test_a_finished_folder_is_refused_and_an_interrupted_run_can_be_resumed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_finished_folder_is_refused_and_an_interrupted_run_can_be_resumed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from framp_private import simulation
 
     real, calls = simulation.Simulation.step, []
@@ -123,13 +152,19 @@ def test_a_failure_inside_returns_1(monkeypatch: pytest.MonkeyPatch, capsys: pyt
 
 def test_a_folder_of_the_users_own_sites(capsys: pytest.CaptureFixture[str]) -> None:
     import numpy as np
+
     from tests.tiny import blobs
 
     Path("sites").mkdir()
     for index, name in enumerate(("north", "south", "west")):
         x, y = blobs(40, index)
         np.savez(f"sites/{name}.npz", x=x, y=y)
-    assert main(["train", "--dataset", "sites", "--set", "rounds=2", "--set", "budgets=[1, 1/4]", "--out", "run", "--json"]) == 0
+    assert (
+        main(
+            ["train", "--dataset", "sites", "--set", "rounds=2", "--set", "budgets=[1, 1/4]", "--out", "run", "--json"]
+        )
+        == 0
+    )
     summary = json.loads(capsys.readouterr().out)
     assert list(summary["by_client"]) == ["north", "south", "west"] and summary["table"]["auroc"] > 0
     assert main(["train", "--dataset", "sites", "--dry-run"]) == 0

@@ -36,7 +36,9 @@ def test_every_preset_works_with_every_method(preset, recipe) -> None:  # noqa: 
 def test_later_layers_win_key_by_key(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
     path.write_text("rounds: 7\nserver: {learning_rate: 0.5, optimizer: sgd}\n")
-    config = make_config(file=path, preset="digits", assignments=read_assignments(["server.learning_rate=0.25", "seed=3"]))
+    config = make_config(
+        file=path, preset="digits", assignments=read_assignments(["server.learning_rate=0.25", "seed=3"])
+    )
     assert (config.rounds, config.server.learning_rate, config.server.optimizer, config.seed) == (7, 0.25, "sgd", 3)
     assert config.unseen_clients == 4  # from the preset
 
@@ -51,26 +53,29 @@ def test_fractions_are_numbers() -> None:
     assert parse([{"budgets": ["1/4"]}]).budgets == (0.25,)
 
 
-@pytest.mark.parametrize(("settings", "words"), [
-    ({"ruonds": 3}, ("ruonds", "did you mean 'rounds'")),
-    ({"server": {"learning_rat": 1}}, ("server.learning_rat", "did you mean 'learning_rate'")),
-    ({"hypernetwork": {"hiden": 1}}, ("hypernetwork.hiden", "'hidden'")),
-    ({"qqqqqq": 3}, ("known keys are",)),
-    ({"budgets": []}, ("budgets", "at least one")),
-    ({"budgets": [0]}, ("budgets", "(0, 1]")),
-    ({"budgets": [1.2]}, ("budgets", "(0, 1]")),
-    ({"rounds": 0}, ("rounds=0", "--set rounds=")),
-    ({"rounds": "many"}, ("rounds='many'",)),
-    ({"method": "fedprox"}, ("method='fedprox'", "framp")),
-    ({"alpha": float("nan")}, ("alpha",)),
-    ({"alpha": float("inf")}, ("alpha",)),
-    ({"learning_rate": -1}, ("learning_rate=-1",)),
-    ({"privacy": "strong"}, ("privacy='strong'",)),
-    ({"protections": {"update": "wishful"}}, ("protections.update",)),
-    ({"clients": 2.5}, ("clients=2.5",)),
-    ({"seed": -1}, ("seed=-1",)),
-    ({"server": 3}, ("server",)),
-])
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"ruonds": 3}, ("ruonds", "did you mean 'rounds'")),
+        ({"server": {"learning_rat": 1}}, ("server.learning_rat", "did you mean 'learning_rate'")),
+        ({"hypernetwork": {"hiden": 1}}, ("hypernetwork.hiden", "'hidden'")),
+        ({"qqqqqq": 3}, ("known keys are",)),
+        ({"budgets": []}, ("budgets", "at least one")),
+        ({"budgets": [0]}, ("budgets", "(0, 1]")),
+        ({"budgets": [1.2]}, ("budgets", "(0, 1]")),
+        ({"rounds": 0}, ("rounds=0", "--set rounds=")),
+        ({"rounds": "many"}, ("rounds='many'",)),
+        ({"method": "fedprox"}, ("method='fedprox'", "framp")),
+        ({"alpha": float("nan")}, ("alpha",)),
+        ({"alpha": float("inf")}, ("alpha",)),
+        ({"learning_rate": -1}, ("learning_rate=-1",)),
+        ({"privacy": "strong"}, ("privacy='strong'",)),
+        ({"protections": {"update": "wishful"}}, ("protections.update",)),
+        ({"clients": 2.5}, ("clients=2.5",)),
+        ({"seed": -1}, ("seed=-1",)),
+        ({"server": 3}, ("server",)),
+    ],
+)
 def test_refusals_name_the_field_the_value_the_rule_and_the_cure(settings: dict, words: tuple[str, ...]) -> None:
     with pytest.raises(ConfigError) as caught:
         parse([settings])
@@ -87,7 +92,9 @@ def test_a_channel_without_protection_is_refused_when_it_is_used() -> None:
     dataset = load_dataset(config)
     with pytest.raises(PlanError, match="prototypes"):
         federation_of(config, network_of(config, dataset.schema), list(dataset.clients))
-    quiet = make_config(assignments={"dataset": "digits", "protections": {"prototypes": "none"}, "alignment": {"weight": 0}})
+    quiet = make_config(
+        assignments={"dataset": "digits", "protections": {"prototypes": "none"}, "alignment": {"weight": 0}}
+    )
     federation_of(quiet, network_of(quiet, dataset.schema), list(dataset.clients))
 
 
@@ -106,7 +113,9 @@ def test_files_that_are_no_settings_are_refused(tmp_path: Path, content: str) ->
         read_file(tmp_path / "missing.yaml")
 
 
-@pytest.mark.parametrize(("dataset", "network"), [("digits", "mlp"), ("adult", "cnn"), ("cora", "lenet"), ("digits", "gcn")])
+@pytest.mark.parametrize(
+    ("dataset", "network"), [("digits", "mlp"), ("adult", "cnn"), ("cora", "lenet"), ("digits", "gcn")]
+)
 def test_a_network_for_other_records_is_refused(dataset: str, network: str) -> None:
     from framp_private.assemble import network_of
     from framp_private.datasets import schema_of

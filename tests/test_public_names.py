@@ -34,7 +34,11 @@ def test_public_things_have_docstrings_and_types(module_name: str) -> None:
 def test_what_the_front_page_offers_is_exactly_what_is_exported() -> None:
     source = ast.parse(Path(framp_private.__file__).read_text())
     exported = {alias.asname for node in source.body if isinstance(node, ast.ImportFrom) for alias in node.names}
-    public = {name for name in vars(framp_private) if not name.startswith("_") and not inspect.ismodule(vars(framp_private)[name])}
+    public = {
+        name
+        for name in vars(framp_private)
+        if not name.startswith("_") and not inspect.ismodule(vars(framp_private)[name])
+    }
     assert None not in exported
     assert public <= exported
 

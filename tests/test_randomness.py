@@ -8,18 +8,24 @@ import random
 import numpy as np
 import pytest
 import torch
-from tests.tiny import tiny_dataset, tiny_federation
 from torch import nn
 
 from framp_private import TargetNetwork, framp_without_alignment, train
 from framp_private.randomness import Entropy, Streams
+from tests.tiny import tiny_dataset, tiny_federation
 
 
 def test_equal_paths_draw_equal_values_and_others_do_not() -> None:
     a, b = Streams(3).child("x", 1), Streams(3).child("x").child("1")
     assert a.integer() == b.integer()
     assert torch.equal(torch.rand(4, generator=a.torch()), torch.rand(4, generator=b.torch()))
-    others = [Streams(4).child("x", 1), Streams(3).child("x1"), Streams(3).child("x"), Streams(3).child("1", "x"), Streams(3).child("x", "1", "")]
+    others = [
+        Streams(4).child("x", 1),
+        Streams(3).child("x1"),
+        Streams(3).child("x"),
+        Streams(3).child("1", "x"),
+        Streams(3).child("x", "1", ""),
+    ]
     assert len({stream.integer() for stream in (a, *others)}) == 1 + len(others)
 
 

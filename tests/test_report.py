@@ -7,9 +7,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from tests.tiny import tiny_dataset, tiny_federation
 
 from framp_private import Options, local, train
+from tests.tiny import tiny_dataset, tiny_federation
 
 DATASET = tiny_dataset()
 
@@ -31,7 +31,13 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory):  # noqa: ANN201
     out = tmp_path_factory.mktemp("report") / "run"
-    return train(tiny_federation(DATASET), DATASET, out=out, options=Options(evaluate_every=2, home_steps=3), config={"method": "framp"})
+    return train(
+        tiny_federation(DATASET),
+        DATASET,
+        out=out,
+        options=Options(evaluate_every=2, home_steps=3),
+        config={"method": "framp"},
+    )
 
 
 @pytest.fixture(scope="module")
@@ -75,5 +81,10 @@ def test_a_run_without_messages_says_that_nothing_was_sent(tmp_path: Path) -> No
 
 
 def test_names_are_escaped(tmp_path: Path) -> None:
-    train(tiny_federation(DATASET, rounds=1), DATASET, out=tmp_path / "run", config={"method": "<script>alert(1)</script>"})
+    train(
+        tiny_federation(DATASET, rounds=1),
+        DATASET,
+        out=tmp_path / "run",
+        config={"method": "<script>alert(1)</script>"},
+    )
     assert "<script>" not in (tmp_path / "run" / "report.html").read_text()

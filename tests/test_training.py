@@ -10,19 +10,40 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.tiny import BUDGETS, blobs, build, tiny_dataset, tiny_federation, tiny_method
 
-from framp_private import FederatedDataset, HypernetworkShape, Options, Pullback, SubmodelRule, TargetNetwork, federate, load_run, make_config, read_transcript
-from framp_private import fedavg, fiarse, local, run_config, train
+from framp_private import (
+    FederatedDataset,
+    HypernetworkShape,
+    Options,
+    Pullback,
+    SubmodelRule,
+    TargetNetwork,
+    fedavg,
+    federate,
+    fiarse,
+    load_run,
+    local,
+    make_config,
+    read_transcript,
+    run_config,
+    train,
+)
 from framp_private.errors import CheckpointError, RunError
 from framp_private.federated.messages import bytes_by_channel
 from framp_private.privacy.ledger import Head, verify
 from framp_private.transcript import TRAFFIC_KEYS
+from tests.tiny import BUDGETS, blobs, build, tiny_dataset, tiny_federation, tiny_method
 
 DATASET = tiny_dataset()
 VARIANTS = {
-    "framp": tiny_method(), "framp on clients": tiny_method(pullback=Pullback.CLIENT, hypernetwork=HypernetworkShape(head="low_rank", hidden=8, rank=4, standardise="own")), "fisher": tiny_method(submodel=SubmodelRule(importance="fisher")),
-    "fiarse": fiarse(), "fedavg": fedavg(), "local": local(),
+    "framp": tiny_method(),
+    "framp on clients": tiny_method(
+        pullback=Pullback.CLIENT, hypernetwork=HypernetworkShape(head="low_rank", hidden=8, rank=4, standardise="own")
+    ),
+    "fisher": tiny_method(submodel=SubmodelRule(importance="fisher")),
+    "fiarse": fiarse(),
+    "fedavg": fedavg(),
+    "local": local(),
 }
 
 
@@ -40,8 +61,15 @@ def stop_after(rounds: int) -> Callable[[int, object], None]:
 
 def run(name: str, out: Path | None = None, *, resume: bool = False, **options: object):  # noqa: ANN201
     federation = tiny_federation(DATASET, VARIANTS[name], rounds=5)
-    return train(federation, DATASET, exchanges=VARIANTS[name].exchanges, out=out, resume=resume, config={"method": name},
-                 options=Options(evaluate_every=2, home_steps=3, **options))
+    return train(
+        federation,
+        DATASET,
+        exchanges=VARIANTS[name].exchanges,
+        out=out,
+        resume=resume,
+        config={"method": name},
+        options=Options(evaluate_every=2, home_steps=3, **options),
+    )
 
 
 def timeless(summary: dict) -> dict:
@@ -62,7 +90,9 @@ def test_equal_seeds_give_equal_runs_and_other_seeds_others(name: str) -> None:
     first, second = run(name), run(name)
     assert timeless(first.summary) == timeless(second.summary)
     assert torch.equal(first.weights("client-00").weights, second.weights("client-00").weights)
-    other = train(tiny_federation(DATASET, VARIANTS[name], rounds=5, seed=1), DATASET, exchanges=VARIANTS[name].exchanges)
+    other = train(
+        tiny_federation(DATASET, VARIANTS[name], rounds=5, seed=1), DATASET, exchanges=VARIANTS[name].exchanges
+    )
     assert not torch.equal(first.weights("client-00").weights, other.weights("client-00").weights)
 
 
@@ -108,7 +138,12 @@ def test_folders_in_the_way_are_refused(tmp_path: Path) -> None:
 def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
     for seed in (0, 1):
         with pytest.raises(Stopped):
-            train(tiny_federation(DATASET, seed=seed), DATASET, out=tmp_path / str(seed), options=Options(on_round=stop_after(1)))
+            train(
+                tiny_federation(DATASET, seed=seed),
+                DATASET,
+                out=tmp_path / str(seed),
+                options=Options(on_round=stop_after(1)),
+            )
     shutil.rmtree(tmp_path / "0" / "checkpoint")
     shutil.copytree(tmp_path / "1" / "checkpoint", tmp_path / "0" / "checkpoint")
     with pytest.raises(CheckpointError, match="another"):
@@ -152,8 +187,13 @@ def test_local_accuracy_is_the_unweighted_mean_over_clients() -> None:
     budgets = finished.simulation.federation.budgets
     full = [values[c] for c in values if budgets[c] == 1.0]
     assert finished.summary["accuracy"]["local"]["1"] == pytest.approx(sum(full) / len(full))
-    union = [float((finished.model("client-00")(d.x[d.test]).argmax(1) == d.y[d.test]).sum()) for d in DATASET.clients.values()]
-    assert finished.summary["by_client"]["client-00"]["union"] == pytest.approx(sum(union) / sum(len(d.test) for d in DATASET.clients.values()))
+    union = [
+        float((finished.model("client-00")(d.x[d.test]).argmax(1) == d.y[d.test]).sum())
+        for d in DATASET.clients.values()
+    ]
+    assert finished.summary["by_client"]["client-00"]["union"] == pytest.approx(
+        sum(union) / sum(len(d.test) for d in DATASET.clients.values())
+    )
 
 
 def test_models_are_cut_to_their_budget() -> None:
@@ -207,7 +247,16 @@ def test_spending_comes_before_releasing(tmp_path: Path) -> None:
 
 
 def test_a_finished_run_can_be_loaded_to_predict(tmp_path: Path) -> None:
-    config = make_config(assignments={"rounds": 2, "local_steps": 2, "clients": 4, "unseen_clients": 1, "home_steps": 2, "dataset": "digits"})
+    config = make_config(
+        assignments={
+            "rounds": 2,
+            "local_steps": 2,
+            "clients": 4,
+            "unseen_clients": 1,
+            "home_steps": 2,
+            "dataset": "digits",
+        }
+    )
     finished = run_config(config, out=tmp_path / "run")
     loaded = load_run(tmp_path / "run")
     for client in ("client-00", "unseen-00"):
@@ -231,10 +280,19 @@ def test_clients_of_federation_and_data_must_be_the_same() -> None:
 def test_other_data_of_the_same_shape_is_another_run(tmp_path: Path) -> None:
     with pytest.raises(Stopped):
         run("framp", tmp_path / "run", on_round=stop_after(2))
-    other = FederatedDataset.from_arrays({name: blobs(36, 50 + i) for i, name in enumerate(DATASET.clients)}, name="blobs", n_classes=3)
+    other = FederatedDataset.from_arrays(
+        {name: blobs(36, 50 + i) for i, name in enumerate(DATASET.clients)}, name="blobs", n_classes=3
+    )
     federation = tiny_federation(other, VARIANTS["framp"], rounds=5)
     with pytest.raises(CheckpointError, match="another"):
-        train(federation, other, out=tmp_path / "run", resume=True, config={"method": "framp"}, options=Options(evaluate_every=2, home_steps=3))
+        train(
+            federation,
+            other,
+            out=tmp_path / "run",
+            resume=True,
+            config={"method": "framp"},
+            options=Options(evaluate_every=2, home_steps=3),
+        )
 
 
 def test_across_thread_counts_accuracies_stay_within_a_point() -> None:

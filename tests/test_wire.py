@@ -31,13 +31,21 @@ def same(a: Everything, b: Everything) -> bool:
     return encode(a) == encode(b) and a.array.dtype == b.array.dtype and a.array.shape == b.array.shape
 
 
-EXAMPLE = Everything(True, -7, 0.5, "süß", b"\x00\xff", np.arange(6, dtype=np.float32).reshape(2, 3), ("a", ""), {"b": b"2", "a": b"1"})
+EXAMPLE = Everything(
+    True, -7, 0.5, "süß", b"\x00\xff", np.arange(6, dtype=np.float32).reshape(2, 3), ("a", ""), {"b": b"2", "a": b"1"}
+)
 
 
 @given(
-    flag=st.booleans(), count=st.integers(-(2**63), 2**63 - 1), real=st.floats(), text=st.text(), data=st.binary(),
-    shape=st.lists(st.integers(0, 4), max_size=4), dtype=st.sampled_from(["float32", "float64", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]),
-    texts=st.lists(st.text()), pairs=st.dictionaries(st.text(), st.binary()),
+    flag=st.booleans(),
+    count=st.integers(-(2**63), 2**63 - 1),
+    real=st.floats(),
+    text=st.text(),
+    data=st.binary(),
+    shape=st.lists(st.integers(0, 4), max_size=4),
+    dtype=st.sampled_from(["float32", "float64", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]),
+    texts=st.lists(st.text()),
+    pairs=st.dictionaries(st.text(), st.binary()),
 )
 def test_every_message_comes_back(flag, count, real, text, data, shape, dtype, texts, pairs) -> None:  # noqa: ANN001
     array = np.arange(int(np.prod(shape)), dtype=dtype).reshape(shape)
@@ -82,9 +90,14 @@ def test_a_length_beyond_the_message_allocates_nothing() -> None:
         decode(bytes(data), EnrolRequest)
 
 
-@pytest.mark.parametrize("change", [
-    lambda d: b"XXXX" + d[4:], lambda d: d[:4] + b"\x02" + d[5:], lambda d: d.replace(b"EnrolRequest", b"EnrolRequesX"),
-])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda d: b"XXXX" + d[4:],
+        lambda d: d[:4] + b"\x02" + d[5:],
+        lambda d: d.replace(b"EnrolRequest", b"EnrolRequesX"),
+    ],
+)
 def test_other_magic_version_or_class_is_refused(change) -> None:  # noqa: ANN001
     with pytest.raises(WireError):
         decode(change(encode(EnrolRequest(b""))), EnrolRequest)
@@ -97,7 +110,10 @@ def test_the_size_limit_holds() -> None:
         decode(data, EnrolRequest, max_bytes=len(data) - 1)
 
 
-@pytest.mark.parametrize("array", [np.array(["text"]), np.array([1 + 2j]), np.array([object()], dtype=object), np.zeros((1,) * 9, np.float32)])
+@pytest.mark.parametrize(
+    "array",
+    [np.array(["text"]), np.array([1 + 2j]), np.array([object()], dtype=object), np.zeros((1,) * 9, np.float32)],
+)
 def test_arrays_that_do_not_travel_are_refused(array: np.ndarray) -> None:
     with pytest.raises(WireError):
         encode(Everything(True, 0, 0.0, "", b"", array, (), {}))

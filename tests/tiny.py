@@ -32,7 +32,9 @@ def tiny_dataset(n_clients: int = 6, n_unseen: int = 2, records: int = 36) -> Fe
 
 
 def build() -> nn.Module:
-    return nn.Sequential(nn.Linear(COLUMNS, 8), nn.LayerNorm(8), nn.ReLU(), nn.Linear(8, 5), nn.ReLU(), nn.Linear(5, CLASSES))
+    return nn.Sequential(
+        nn.Linear(COLUMNS, 8), nn.LayerNorm(8), nn.ReLU(), nn.Linear(8, 5), nn.ReLU(), nn.Linear(5, CLASSES)
+    )
 
 
 def tiny_method(**changes: object) -> Method:
@@ -42,8 +44,18 @@ def tiny_method(**changes: object) -> Method:
     return replace(small, descriptor=replace(method.descriptor, steps=5), **changes)
 
 
-def tiny_federation(dataset: FederatedDataset, method: Method | None = None, *, rounds: int = 4, seed: int = 0, **more: object) -> Federation:
-    return federate(method or tiny_method(), TargetNetwork(build), list(dataset.clients), rounds=rounds, budgets=BUDGETS, seed=seed, **more)
+def tiny_federation(
+    dataset: FederatedDataset, method: Method | None = None, *, rounds: int = 4, seed: int = 0, **more: object
+) -> Federation:
+    return federate(
+        method or tiny_method(),
+        TargetNetwork(build),
+        list(dataset.clients),
+        rounds=rounds,
+        budgets=BUDGETS,
+        seed=seed,
+        **more,
+    )
 
 
 def clients_of(federation: Federation, dataset: FederatedDataset) -> dict[str, Client]:

@@ -1,7 +1,7 @@
 """The learned part of a hypernetwork as a module: inputs -> trunk -> head.
 
-Its parameters, flattened, are psi. The standardising constants are among them, so that they travel and are stored with psi,
-but no gradient reaches them: they are fitted once, when clients enrol.
+Its parameters, flattened, are psi. The standardising constants are among them, so that they travel and are
+stored with psi, but no gradient reaches them: they are fitted once, when clients enrol.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ class HypernetworkShape:
     """Everything that fixes the size and form of a hypernetwork.
 
     Args:
-        trunk: `mlp` learns two ReLU layers; `random` draws them from a fixed seed and never sends or moves them, so that
+        trunk: `mlp` learns two ReLU layers; `random` draws them from a fixed seed and never sends or moves
+        them, so that
             only the head learns; `attention`: one token per chunk attends to the others and to the client's token.
         standardise: `enrolled` centres and scales descriptors and trunk features by constants of the enrolled
             clients, which takes a server that sees descriptors; `own` standardises each over its own coordinates.

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tests.tiny import blobs
 
 from framp_private import FederatedDataset, Schema
 from framp_private.data.base import stratified
 from framp_private.errors import DataError
 from framp_private.randomness import Streams
+from tests.tiny import blobs
 
 
 def test_splits_are_disjoint_cover_everything_and_keep_the_class_mix() -> None:

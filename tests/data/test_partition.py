@@ -23,7 +23,11 @@ from framp_private.data.vision import digits
 from framp_private.errors import DataError
 from framp_private.randomness import Streams
 
-DRAWS: dict[str, Draw] = {"balanced": BalancedDirichlet(0.3), "by class": ClassDirichlet(0.5), "two classes": ClassesPerClient(2)}
+DRAWS: dict[str, Draw] = {
+    "balanced": BalancedDirichlet(0.3),
+    "by class": ClassDirichlet(0.5),
+    "two classes": ClassesPerClient(2),
+}
 POOL = digits()
 
 
@@ -116,13 +120,23 @@ def test_communities_are_disjoint_and_cross_edges_are_gone() -> None:
         assert all((b, a) in forward for a, b in forward)
     assert sum(data.edge_index.shape[1] for data in federated.clients.values()) < pool.edge_index.shape[1]
     again = partition_graph(pool, 4, 0, Streams(0))
-    assert all(torch.equal(a.y, b.y) and torch.equal(a.train, b.train) for a, b in zip(federated.clients.values(), again.clients.values(), strict=True))
+    assert all(
+        torch.equal(a.y, b.y) and torch.equal(a.train, b.train)
+        for a, b in zip(federated.clients.values(), again.clients.values(), strict=True)
+    )
 
 
 def test_natural_sites_stay_together() -> None:
     federated = partition_sites(ring(120, 3), 1, Streams(0))
     assert list(federated.clients) == ["s0", "s1"] and list(federated.unseen) == ["s2"]
-    table = Pool("t", Schema("table", (4,), 2), torch.rand(60, 4), torch.arange(60) % 2, None, tuple(f"s{i % 3}" for i in range(60)))
+    table = Pool(
+        "t",
+        Schema("table", (4,), 2),
+        torch.rand(60, 4),
+        torch.arange(60) % 2,
+        None,
+        tuple(f"s{i % 3}" for i in range(60)),
+    )
     assert [len(data.y) for data in partition_sites(table, 0, Streams(0)).clients.values()] == [20, 20, 20]
 
 
@@ -132,16 +146,19 @@ def test_names_sort_as_they_count() -> None:
     assert names == sorted(names) and names[-1] == "client-999"
 
 
-@pytest.mark.parametrize("call", [
-    lambda: partition_records(POOL, BalancedDirichlet(0.0), 3, 0, Streams(0)),
-    lambda: partition_records(POOL, BalancedDirichlet(float("nan")), 3, 0, Streams(0)),
-    lambda: partition_records(POOL, BalancedDirichlet(0.3), 1000, 0, Streams(0)),
-    lambda: partition_records(POOL, ClassDirichlet(0.01), 50, 0, Streams(0)),
-    lambda: partition_records(POOL, ClassesPerClient(11), 5, 0, Streams(0)),
-    lambda: partition_graph(POOL, 3, 0, Streams(0)),
-    lambda: partition_sites(POOL, 0, Streams(0)),
-    lambda: partition_sites(ring(30, 3), 3, Streams(0)),
-])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: partition_records(POOL, BalancedDirichlet(0.0), 3, 0, Streams(0)),
+        lambda: partition_records(POOL, BalancedDirichlet(float("nan")), 3, 0, Streams(0)),
+        lambda: partition_records(POOL, BalancedDirichlet(0.3), 1000, 0, Streams(0)),
+        lambda: partition_records(POOL, ClassDirichlet(0.01), 50, 0, Streams(0)),
+        lambda: partition_records(POOL, ClassesPerClient(11), 5, 0, Streams(0)),
+        lambda: partition_graph(POOL, 3, 0, Streams(0)),
+        lambda: partition_sites(POOL, 0, Streams(0)),
+        lambda: partition_sites(ring(30, 3), 3, Streams(0)),
+    ],
+)
 def test_partitions_that_cannot_be_cut_are_refused(call) -> None:  # noqa: ANN001
     with pytest.raises(DataError):
         call()

@@ -36,7 +36,11 @@ def write_cifar100(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sums = {}
     for name, n in (("train", 300), ("test", 100)):
         fine = [i % 100 for i in range(n)]
-        entry = {"data": rng.integers(0, 256, (n, 3072), dtype=np.uint8), "fine_labels": fine, "coarse_labels": [f // 5 for f in fine]}
+        entry = {
+            "data": rng.integers(0, 256, (n, 3072), dtype=np.uint8),
+            "fine_labels": fine,
+            "coarse_labels": [f // 5 for f in fine],
+        }
         (folder / name).write_bytes(pickle.dumps(entry, protocol=2))
         sums[name] = hashlib.md5((folder / name).read_bytes()).hexdigest()
     (folder / "meta").write_bytes(pickle.dumps({"fine_label_names": [str(i) for i in range(100)]}, protocol=2))
@@ -64,9 +68,12 @@ def write_ogb(root: Path) -> None:
     (raw.parent / "RELEASE_v1.txt").write_text("")
     edges = [(i, i + 1) for i in range(8)] + [(0, 4), (10, 11)]
     tables = {
-        "edge": edges, "num-node-list": [(12,)], "num-edge-list": [(len(edges),)],
+        "edge": edges,
+        "num-node-list": [(12,)],
+        "num-edge-list": [(len(edges),)],
         "node-feat": np.random.default_rng(0).normal(size=(12, 128)).round(4).tolist(),
-        "node-label": [(i % 40,) for i in range(12)], "node_year": [(2015 + i % 3,) for i in range(12)],
+        "node-label": [(i % 40,) for i in range(12)],
+        "node_year": [(2015 + i % 3,) for i in range(12)],
     }
     for name, rows in tables.items():
         text = io.StringIO()
@@ -91,12 +98,18 @@ def test_ogbn_arxiv_is_read_by_ogb_made_undirected_and_cut_to_its_largest_compon
 
 def write_musae(path: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("facebook_target.csv", "id,facebook_id,page_name,page_type\n0,9,Ä,tvshow\n1,8,B,company\n2,7,C,politician\n3,6,D,government\n")
+        archive.writestr(
+            "facebook_target.csv",
+            "id,facebook_id,page_name,page_type\n0,9,Ä,tvshow\n1,8,B,company\n2,7,C,politician\n3,6,D,government\n",
+        )
         archive.writestr("facebook_features.json", json.dumps({"0": [5, 5, 7], "1": [], "2": [4713], "3": [0]}))
         archive.writestr("facebook_edges.csv", "id_1,id_2\n0,1\n1,0\n2,2\n2,3\n")
         for offset, country in enumerate(graph.TWITCH_COUNTRIES):
             repeated = "9,1,True,1,False,0\n" if country == "FR" else ""
-            archive.writestr(f"{country}_target.csv", f"id,days,mature,views,partner,new_id\n5,1,True,1,False,1\n6,1,False,1,False,0\n{repeated}")
+            archive.writestr(
+                f"{country}_target.csv",
+                f"id,days,mature,views,partner,new_id\n5,1,True,1,False,1\n6,1,False,1,False,0\n{repeated}",
+            )
             archive.writestr(f"{country}_features.json", json.dumps({"0": [offset], "1": [3169]}))
             archive.writestr(f"{country}_edges.csv", "from,to\n0,1\n")
 
@@ -134,11 +147,15 @@ def test_the_projection_reads_no_record_and_the_svd_reads_all(tmp_path: Path) ->
 
 
 def write_adult(path: Path) -> None:
-    names = ">50K, <=50K.\n\nage: continuous.\nworkclass: Private, State-gov.\nfnlwgt: continuous.\neducation: HS-grad.\n" \
-            "education-num: continuous.\ncapital-gain: continuous.\ncapital-loss: continuous.\nhours-per-week: continuous.\n"
+    names = (
+        ">50K, <=50K.\n\nage: continuous.\nworkclass: Private, State-gov.\nfnlwgt: continuous.\neducation: HS-grad.\n"
+        "education-num: continuous.\ncapital-gain: continuous.\ncapital-loss: continuous.\nhours-per-week: continuous.\n"
+    )
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("adult.names", names)
-        archive.writestr("adult.data", "50, Private, 1, HS-grad, 8, 99999, 0, 40, <=50K\n25, ?, 1, HS-grad, 16, 0, 0, 100, >50K\n\n")
+        archive.writestr(
+            "adult.data", "50, Private, 1, HS-grad, 8, 99999, 0, 40, <=50K\n25, ?, 1, HS-grad, 16, 0, 0, 100, >50K\n\n"
+        )
         archive.writestr("adult.test", "|1x3 Cross validator\n100, State-gov, 1, HS-grad, 16, 0, 4999, 10, >50K.\n")
 
 
@@ -174,9 +191,17 @@ def test_pickles_in_npz_are_never_loaded(tmp_path: Path) -> None:
         tabular.folder(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["cifar10", "cifar100", "cora", "citeseer", "facebook", "twitch", "ogbn-arxiv", "adult", "location30"])
+@pytest.mark.parametrize(
+    "name", ["cifar10", "cifar100", "cora", "citeseer", "facebook", "twitch", "ogbn-arxiv", "adult", "location30"]
+)
 def test_a_missing_set_says_how_to_get_it_and_downloads_nothing(tmp_path: Path, name: str) -> None:
-    changes = {"partition": "metis"} if name in ("cora", "citeseer", "facebook", "ogbn-arxiv") else {"partition": "sites"} if name == "twitch" else {}
+    changes = (
+        {"partition": "metis"}
+        if name in ("cora", "citeseer", "facebook", "ogbn-arxiv")
+        else {"partition": "sites"}
+        if name == "twitch"
+        else {}
+    )
     with pytest.raises(MissingData) as caught:
         load_dataset(make_config(assignments={"dataset": name, **changes}), tmp_path)
     assert str(tmp_path) in str(caught.value)
@@ -184,11 +209,16 @@ def test_a_missing_set_says_how_to_get_it_and_downloads_nothing(tmp_path: Path, 
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("name", "file"), [("musae.zip", "facebook"), ("adult.zip", "adult"), ("dataset_location.tgz", "location30")])
+@pytest.mark.parametrize(
+    ("name", "file"), [("musae.zip", "facebook"), ("adult.zip", "adult"), ("dataset_location.tgz", "location30")]
+)
 def test_a_truncated_archive_is_a_data_error(tmp_path: Path, name: str, file: str) -> None:
     (tmp_path / name).write_bytes(b"PK\x03\x04 not a zip")
     with pytest.raises(DataError, match="cannot be read"):
-        load_dataset(make_config(assignments={"dataset": file, "partition": "metis" if file == "facebook" else "dirichlet"}), tmp_path)
+        load_dataset(
+            make_config(assignments={"dataset": file, "partition": "metis" if file == "facebook" else "dirichlet"}),
+            tmp_path,
+        )
 
 
 def test_an_unknown_dataset_lists_the_known_ones() -> None:
@@ -198,5 +228,7 @@ def test_an_unknown_dataset_lists_the_known_ones() -> None:
         from framp_private.data.partition import Pool
         from framp_private.datasets import partition
 
-        pool = Pool("g", vision.digits().schema, torch.rand(9, 2), torch.arange(9) % 2, torch.zeros(2, 0, dtype=torch.long))
+        pool = Pool(
+            "g", vision.digits().schema, torch.rand(9, 2), torch.arange(9) % 2, torch.zeros(2, 0, dtype=torch.long)
+        )
         partition(pool, make_config(assignments={"dataset": "cora"}))

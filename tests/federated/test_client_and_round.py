@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tests.tiny import clients_of, engine_of, tiny_dataset, tiny_federation, tiny_method
 
 from framp_private import Alignment, Federation, HypernetworkShape, Method, PlainSum, Plan, Pullback
 from framp_private.errors import BelowThreshold, ModelError, PlanError, ProtocolError, WireError
@@ -19,6 +18,7 @@ from framp_private.federated.server import ServerState, make_requests, sample_co
 from framp_private.methods import fedavg, fiarse, framp, framp_layerwise, framp_static_mask
 from framp_private.protections.base import ServerView
 from framp_private.wire import decode, encode
+from tests.tiny import clients_of, engine_of, tiny_dataset, tiny_federation, tiny_method
 
 DATASET = tiny_dataset()
 
@@ -28,8 +28,12 @@ def on_clients(**changes: object) -> Method:
 
 
 METHODS = {
-    "framp": tiny_method(), "framp on clients": on_clients(), "fiarse": fiarse(), "fedavg": fedavg(),
-    "layerwise": replace(framp_layerwise(), hypernetwork=None), "static": replace(framp_static_mask(), hypernetwork=None),
+    "framp": tiny_method(),
+    "framp on clients": on_clients(),
+    "fiarse": fiarse(),
+    "fedavg": fedavg(),
+    "layerwise": replace(framp_layerwise(), hypernetwork=None),
+    "static": replace(framp_static_mask(), hypernetwork=None),
 }
 
 
@@ -77,7 +81,9 @@ def test_the_total_of_a_round_with_dropouts_is_that_of_the_survivors() -> None:
     moved, _ = run_round(federation, state, engine.exchange)
     mask = federation.mask(state.phi, 1.0, None)
     data = DATASET.clients["client-00"]
-    trained = federation.trainer.train(federation.network, state.phi, mask, data, None, federation.streams.child("local", "client-00", 0), 0.0)
+    trained = federation.trainer.train(
+        federation.network, state.phi, mask, data, None, federation.streams.child("local", "client-00", 0), 0.0
+    )
     torch.testing.assert_close(moved.phi, trained, rtol=1e-5, atol=1e-6)
 
 
@@ -167,7 +173,10 @@ def test_a_request_of_the_other_pullback_is_refused() -> None:
         clients_of(server_side, DATASET)["client-00"].handle(phi_request, engine.states["client-00"])
 
 
-@pytest.mark.parametrize("change", ["truncated", "other round", "other federation", "update size", "prototype size", "NaN", "stranger", "twice"])
+@pytest.mark.parametrize(
+    "change",
+    ["truncated", "other round", "other federation", "update size", "prototype size", "NaN", "stranger", "twice"],
+)
 def test_replies_that_do_not_fit_are_refused_and_leave_the_state(change: str) -> None:
     federation = tiny_federation(DATASET)
     engine, state = started(federation)
@@ -225,8 +234,12 @@ def test_equal_facts_have_equal_digests_and_any_change_another() -> None:
     base = tiny_federation(DATASET).digest
     assert base == tiny_federation(DATASET).digest
     others = [
-        tiny_federation(DATASET, seed=1), tiny_federation(DATASET, rounds=5), tiny_federation(DATASET, clients_per_round=3),
-        tiny_federation(DATASET, tiny_method(weighting="unweighted")), tiny_federation(DATASET, fedavg()), tiny_federation(DATASET, framp()),
+        tiny_federation(DATASET, seed=1),
+        tiny_federation(DATASET, rounds=5),
+        tiny_federation(DATASET, clients_per_round=3),
+        tiny_federation(DATASET, tiny_method(weighting="unweighted")),
+        tiny_federation(DATASET, fedavg()),
+        tiny_federation(DATASET, framp()),
         tiny_federation(DATASET, on_clients()),
         tiny_federation(DATASET, plan=Plan(PlainSum(), PlainSum(), PlainSum(minimum=2), None)),
     ]

@@ -6,16 +6,19 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tests.tiny import build, tiny_dataset
 
 from framp_private import DescriptorRule, TargetNetwork
 from framp_private.randomness import Streams
+from tests.tiny import build, tiny_dataset
 
 NETWORK = TargetNetwork(build)
 INITIAL = NETWORK.initial_weights(Streams(0))
 CLIENTS = tiny_dataset().clients
-RULES = {f"{encoder}{' class-wise' if wise else ''}": DescriptorRule(encoder=encoder, steps=5, class_wise=wise)
-         for encoder in ("warmup", "frozen") for wise in (False, True)}
+RULES = {
+    f"{encoder}{' class-wise' if wise else ''}": DescriptorRule(encoder=encoder, steps=5, class_wise=wise)
+    for encoder in ("warmup", "frozen")
+    for wise in (False, True)
+}
 
 
 @pytest.mark.parametrize("name", RULES)
@@ -33,7 +36,9 @@ def test_it_reads_training_records_only(name: str) -> None:
     x[data.test] += 100
     x[data.validation] -= 100
     rule = RULES[name]
-    assert torch.equal(rule.compute(NETWORK, INITIAL, data, Streams(1)), rule.compute(NETWORK, INITIAL, replace(data, x=x), Streams(1)))
+    assert torch.equal(
+        rule.compute(NETWORK, INITIAL, data, Streams(1)), rule.compute(NETWORK, INITIAL, replace(data, x=x), Streams(1))
+    )
 
 
 @pytest.mark.parametrize("name", RULES)

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tests.tiny import build, tiny_dataset
 from torch import Tensor
 from torch.nn import functional
 
@@ -14,6 +13,7 @@ from framp_private import Alignment, ClientData, LocalSGD, SubmodelRule, TargetN
 from framp_private.federated.local_training import batches, decayed
 from framp_private.federated.prototypes import GlobalPrototypes
 from framp_private.randomness import Streams
+from tests.tiny import build, tiny_dataset
 
 NETWORK = TargetNetwork(build)
 DATA = tiny_dataset().clients["client-03"]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from tests.tiny import build, tiny_dataset
 
 from framp_private import TargetNetwork
 from framp_private.federated.prototypes import GlobalPrototypes, local_prototypes, train_features
 from framp_private.randomness import Streams
+from tests.tiny import build, tiny_dataset
 
 NETWORK = TargetNetwork(build)
 WEIGHTS = NETWORK.initial_weights(Streams(0))

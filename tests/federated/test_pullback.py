@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tests.tiny import engine_of, tiny_dataset, tiny_federation, tiny_method
 from torch.nn import functional
 
 from framp_private import Alignment, HypernetworkShape, Pullback, ServerStep, SubmodelRule
@@ -15,6 +14,7 @@ from framp_private.federated.pullback import contribution_size, contributions
 from framp_private.federated.round import enrol, run_round
 from framp_private.federated.server import ServerState
 from framp_private.models.hypernetwork import SharedBackbone
+from tests.tiny import engine_of, tiny_dataset, tiny_federation, tiny_method
 
 DATASET = tiny_dataset()
 SHAPES = {
@@ -45,7 +45,9 @@ def test_server_and_client_pullback_give_the_same_run(name: str, importance: str
         states[side] = state
         assert engine.traffic.totals["up"]["descriptor"] == 0 or side is Pullback.SERVER
     torch.testing.assert_close(states[Pullback.SERVER].phi, states[Pullback.CLIENT].phi, rtol=2e-3, atol=2e-4)
-    torch.testing.assert_close(states[Pullback.SERVER].prototypes.values, states[Pullback.CLIENT].prototypes.values, rtol=2e-3, atol=2e-3)
+    torch.testing.assert_close(
+        states[Pullback.SERVER].prototypes.values, states[Pullback.CLIENT].prototypes.values, rtol=2e-3, atol=2e-3
+    )
 
 
 @pytest.mark.parametrize("name", [name for name in SHAPES if name != "shared"])
@@ -56,21 +58,31 @@ def test_one_full_batch_step_is_a_gradient_step_on_phi(name: str) -> None:
     method = replace(method, trainer=trainer)
     federation = tiny_federation(DATASET, method)
     network, generator, data = federation.network, federation.generator, DATASET.clients["client-01"]
-    phi = federation.phi_0() + 0.05 * torch.randn(generator.n_phi, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
+    phi = federation.phi_0() + 0.05 * torch.randn(generator.n_phi, generator=torch.Generator().manual_seed(0)).clamp(
+        -1, 1
+    )
     z, budget = torch.randn(federation.descriptor.size(network), generator=torch.Generator().manual_seed(1)), 0.5
     weights = federation.weights(phi, z, budget)
     mask = federation.mask(weights, budget, None)
     delta = weights * mask - federation.trainer.train(network, weights, mask, data, None, federation.streams, 0.0)
-    pulled = contributions(generator, phi, z[None], torch.tensor([budget]), delta[None], mask[None]) / method.trainer.learning_rate
+    pulled = (
+        contributions(generator, phi, z[None], torch.tensor([budget]), delta[None], mask[None])
+        / method.trainer.learning_rate
+    )
 
     leaf = phi.clone().double().requires_grad_()
     theta = compose(generator, leaf, z, budget) * mask
     names = [name for name, _ in network.module.named_parameters()]
-    parts = {n: theta[s].view(shape).float() for n, s, shape in zip(names, network.tensors.slices(), network.tensors.shapes, strict=True)}
+    parts = {
+        n: theta[s].view(shape).float()
+        for n, s, shape in zip(names, network.tensors.slices(), network.tensors.shapes, strict=True)
+    }
     logits = torch.func.functional_call(network.module, parts, (data.x[data.train],))
     (expected,) = torch.autograd.grad(functional.cross_entropy(logits, data.y[data.train]), leaf)
     n = generator.n_target
-    np.testing.assert_allclose(np.concatenate([pulled[:n], pulled[2 * n :]]), expected.float().numpy(), rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(
+        np.concatenate([pulled[:n], pulled[2 * n :]]), expected.float().numpy(), rtol=1e-3, atol=1e-5
+    )
     np.testing.assert_array_equal(pulled[n : 2 * n] * method.trainer.learning_rate > 0, mask.numpy())
 
 
@@ -81,7 +93,9 @@ def compose(generator, phi, z, budget):  # noqa: ANN001, ANN201
     module, n = generator._psi, generator.n_target
     layout = describe(module)
     psi = phi[n:].float()
-    parts = {name: psi[s].view(shape) for name, s, shape in zip(layout.names, layout.slices(), layout.shapes, strict=True)}
+    parts = {
+        name: psi[s].view(shape) for name, s, shape in zip(layout.names, layout.slices(), layout.shapes, strict=True)
+    }
     generated = torch.func.functional_call(module, parts, (z[None], torch.tensor([budget])))[0]
     theta_0 = phi[:n].float()
     return theta_0 + generated if generator.shape.combine == "additive" else theta_0 * (1 + generated)

@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 import torch
-from tests.tiny import tiny_dataset, tiny_federation
 
 from framp_private import Options, train
+from tests.tiny import tiny_dataset, tiny_federation
 
 
 def main() -> None:
@@ -16,7 +16,14 @@ def main() -> None:
     out = Path(sys.argv[1])
     dataset = tiny_dataset()
     options = Options(evaluate_every=3, home_steps=3, record_transcript=True)
-    train(tiny_federation(dataset, rounds=30), dataset, out=out, resume=out.exists(), config={"method": "framp"}, options=options)
+    train(
+        tiny_federation(dataset, rounds=30),
+        dataset,
+        out=out,
+        resume=out.exists(),
+        config={"method": "framp"},
+        options=options,
+    )
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from tests.test_training import snapshot
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,7 +44,12 @@ def kill_at(out: Path, moment: float, inside_write: bool) -> bool:
                 break
     else:
         started = time.monotonic()
-        while child.poll() is None and committed(out) == before and time.monotonic() < limit and (before >= 0 or time.monotonic() < started + moment):
+        while (
+            child.poll() is None
+            and committed(out) == before
+            and time.monotonic() < limit
+            and (before >= 0 or time.monotonic() < started + moment)
+        ):
             time.sleep(0.001)
         time.sleep(moment if child.poll() is None else 0)
     ended = child.poll() is not None

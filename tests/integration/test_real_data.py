@@ -38,9 +38,14 @@ def test_tables(data_root: Path) -> None:
 
 SHORT = {"rounds": 2, "clients": 5, "local_steps": 2, "home_steps": 2, "evaluate_every": 2}
 RUNS = {
-    "cifar10": {}, "cora": {"partition": "metis", "network": "gcn"}, "citeseer": {"partition": "metis"},
-    "facebook": {"partition": "metis"}, "facebook sparse": {"dataset": "facebook", "features": "sparse", "partition": "metis"},
-    "twitch": {"partition": "sites"}, "adult": {}, "location30": {"clients": 3},
+    "cifar10": {},
+    "cora": {"partition": "metis", "network": "gcn"},
+    "citeseer": {"partition": "metis"},
+    "facebook": {"partition": "metis"},
+    "facebook sparse": {"dataset": "facebook", "features": "sparse", "partition": "metis"},
+    "twitch": {"partition": "sites"},
+    "adult": {},
+    "location30": {"clients": 3},
 }
 
 
@@ -54,5 +59,7 @@ def test_a_short_run_on_each_kind_of_data(data_root: Path, tmp_path: Path, name:
 
 
 def test_twitch_sites_can_be_unseen(data_root: Path) -> None:
-    dataset = load_dataset(make_config(assignments={"dataset": "twitch", "partition": "sites", "unseen_clients": 1}), data_root)
+    dataset = load_dataset(
+        make_config(assignments={"dataset": "twitch", "partition": "sites", "unseen_clients": 1}), data_root
+    )
     assert list(dataset.unseen) == ["RU"]

@@ -15,12 +15,19 @@ N, D = 57, 6
 FAMILY: dict[str, Generator] = {"shared": SharedBackbone(N)}
 for _combine in ("additive", "multiplicative"):
     for _head in ("full", "chunked", "low_rank"):
-        FAMILY[f"mlp {_head} {_combine}"] = Hypernetwork(N, D, HypernetworkShape(head=_head, hidden=8, chunk=10, rank=5, combine=_combine))
-    FAMILY[f"attention {_combine}"] = Hypernetwork(N, D, HypernetworkShape(trunk="attention", hidden=8, chunk=10, combine=_combine))
+        FAMILY[f"mlp {_head} {_combine}"] = Hypernetwork(
+            N, D, HypernetworkShape(head=_head, hidden=8, chunk=10, rank=5, combine=_combine)
+        )
+    FAMILY[f"attention {_combine}"] = Hypernetwork(
+        N, D, HypernetworkShape(trunk="attention", hidden=8, chunk=10, combine=_combine)
+    )
 FAMILY["no budget input"] = Hypernetwork(N, D, HypernetworkShape(hidden=8, budget_input=False))
 FAMILY["random trunk"] = Hypernetwork(N, D, HypernetworkShape(trunk="random", hidden=8))
 FAMILY["own"] = Hypernetwork(N, D, HypernetworkShape(standardise="own", hidden=8))
-DESCRIPTORS, BUDGETS = torch.randn(4, D, generator=torch.Generator().manual_seed(0)), torch.tensor([1.0, 0.25, 1 / 16, 1 / 64])
+DESCRIPTORS, BUDGETS = (
+    torch.randn(4, D, generator=torch.Generator().manual_seed(0)),
+    torch.tensor([1.0, 0.25, 1 / 16, 1 / 64]),
+)
 THETA = torch.randn(N, generator=torch.Generator().manual_seed(1))
 
 
@@ -35,7 +42,10 @@ def learned(generator: Generator) -> Tensor:
     if isinstance(generator, SharedBackbone):
         return torch.zeros(0)
     constants = ("inputs.", "features.")
-    parts = [torch.full((value.numel(),), float(not name.startswith(constants))) for name, value in generator._psi.named_parameters()]
+    parts = [
+        torch.full((value.numel(),), float(not name.startswith(constants)))
+        for name, value in generator._psi.named_parameters()
+    ]
     return torch.cat(parts)
 
 
@@ -78,7 +88,9 @@ def test_the_pullback_of_a_cohort_is_the_sum_of_single_ones(name: str) -> None:
     phi = trained_phi(generator)
     deltas = torch.randn(4, N, generator=torch.Generator().manual_seed(3))
     together = generator.pullback(phi, DESCRIPTORS, BUDGETS, deltas)
-    apart = sum(generator.pullback(phi, DESCRIPTORS[i : i + 1], BUDGETS[i : i + 1], deltas[i : i + 1]) for i in range(4))
+    apart = sum(
+        generator.pullback(phi, DESCRIPTORS[i : i + 1], BUDGETS[i : i + 1], deltas[i : i + 1]) for i in range(4)
+    )
     torch.testing.assert_close(together, apart, rtol=1e-4, atol=1e-5)
 
 
@@ -97,7 +109,9 @@ def test_one_clients_weights_do_not_depend_on_who_else_is_generated(name: str) -
     phi = trained_phi(generator)
     together = generator.generate(phi, DESCRIPTORS, BUDGETS)
     for i in range(4):
-        torch.testing.assert_close(generator.generate(phi, DESCRIPTORS[i : i + 1], BUDGETS[i : i + 1])[0], together[i], rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(
+            generator.generate(phi, DESCRIPTORS[i : i + 1], BUDGETS[i : i + 1])[0], together[i], rtol=1e-5, atol=1e-6
+        )
 
 
 def test_low_rank_moves_only_along_its_fixed_directions_and_is_compact() -> None:
@@ -118,7 +132,12 @@ def test_calibration_standardises_the_enrolled_and_moves_nothing_it_generates(na
     nudge = torch.randn(len(phi) - N, generator=torch.Generator().manual_seed(5)) * learned(generator)
     moved[N:] += 0.1 * nudge
     still[N:] += 0.1 * nudge
-    torch.testing.assert_close(generator.generate(moved, 5 + 3 * DESCRIPTORS, BUDGETS), generator.generate(still, DESCRIPTORS, BUDGETS), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(
+        generator.generate(moved, 5 + 3 * DESCRIPTORS, BUDGETS),
+        generator.generate(still, DESCRIPTORS, BUDGETS),
+        rtol=1e-3,
+        atol=1e-4,
+    )
 
 
 def test_descriptors_standardised_by_themselves_need_no_calibration() -> None:

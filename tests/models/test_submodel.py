@@ -6,12 +6,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.tiny import build
 
 from framp_private import SubmodelRule, TargetNetwork
 from framp_private.errors import ModelError
 from framp_private.models.submodel import Moments, kept, top_k
 from framp_private.randomness import Streams
+from tests.tiny import build
 
 NETWORK = TargetNetwork(build)
 WEIGHTS = NETWORK.initial_weights(Streams(0))

@@ -80,14 +80,20 @@ def test_normalisation_is_never_maskable() -> None:
     assert kept == ["1.weight", "1.bias"]
 
 
-@pytest.mark.parametrize(("build", "reason"), [
-    (lambda: nn.Sequential(nn.Linear(2, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)), "batch statistics mix records"),
-    (lambda: nn.Sequential(nn.Conv2d(1, 2, 3), nn.SyncBatchNorm(2), nn.Flatten(), nn.Linear(2, 2)), "GroupNorm"),
-    (lambda: nn.Sequential(nn.Conv2d(1, 2, 3), nn.InstanceNorm2d(2, track_running_stats=True), nn.Linear(2, 2)), "running statistics"),
-    (lambda: nn.Sequential(nn.Conv2d(1, 2, 3)), "no linear classifier"),
-    (nn.ReLU, "no parameters"),
-    (lambda: nn.Linear(2, 2).double(), "float32"),
-])
+@pytest.mark.parametrize(
+    ("build", "reason"),
+    [
+        (lambda: nn.Sequential(nn.Linear(2, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)), "batch statistics mix records"),
+        (lambda: nn.Sequential(nn.Conv2d(1, 2, 3), nn.SyncBatchNorm(2), nn.Flatten(), nn.Linear(2, 2)), "GroupNorm"),
+        (
+            lambda: nn.Sequential(nn.Conv2d(1, 2, 3), nn.InstanceNorm2d(2, track_running_stats=True), nn.Linear(2, 2)),
+            "running statistics",
+        ),
+        (lambda: nn.Sequential(nn.Conv2d(1, 2, 3)), "no linear classifier"),
+        (nn.ReLU, "no parameters"),
+        (lambda: nn.Linear(2, 2).double(), "float32"),
+    ],
+)
 def test_networks_that_cannot_be_carried_are_refused(build, reason: str) -> None:  # noqa: ANN001
     with pytest.raises(ModelError, match=reason):
         TargetNetwork(build)

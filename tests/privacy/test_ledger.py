@@ -76,7 +76,9 @@ def test_a_line_that_a_crash_cut_short_never_counted(path: Path) -> None:
     assert verify(path) == head
 
 
-@pytest.mark.parametrize("other", [{"unit": "client"}, {"unit": "record", "relation": "replace-one"}, {"unit": "record", "owner": "x"}])
+@pytest.mark.parametrize(
+    "other", [{"unit": "client"}, {"unit": "record", "relation": "replace-one"}, {"unit": "record", "owner": "x"}]
+)
 def test_one_account_has_one_unit_relation_and_owner(path: Path, other: dict[str, str]) -> None:
     with pytest.raises(LedgerError, match="not of"):
         Ledger.open(path, **other)  # type: ignore[arg-type]
@@ -91,7 +93,9 @@ def test_what_is_no_ledger_is_refused(tmp_path: Path, text: str) -> None:
 
 def test_a_claim_is_never_an_epsilon_alone() -> None:
     assert statement([no_guarantee("record"), no_guarantee("client")]) == "privacy: none, epsilon = infinite"
-    text = statement([Claim("record", 8.0, 1e-5, "add/remove", "trusted server", "this run alone"), no_guarantee("client")])
+    text = statement(
+        [Claim("record", 8.0, 1e-5, "add/remove", "trusted server", "this run alone"), no_guarantee("client")]
+    )
     for part in ("8", "1e-05", "record", "add/remove", "trusted server", "this run alone"):
         assert part in text
     assert "epsilon = 0" in statement([nothing_released("record")])
