@@ -1,9 +1,9 @@
 """What a round costs beyond its local steps: the in-process engine against a bare PyTorch loop, in one run.
 
-Both do the same local steps: same network, records, batch size, masks, alignment to prototypes and FIARSE's
-factor. The bare loop is what one would write by hand: an ordinary module and `torch.optim.SGD`. The engine adds generation, masks,
-coding, wire bytes, prototypes, pullback and the step on phi. Turns alternate, so that a noisy machine slows both;
-the median of the paired ratios is the figure.
+Both do the same local steps: same network, records, batch size, masks, alignment to prototypes and FIARSE's factor.
+The bare loop is what one would write by hand: an ordinary module and `torch.optim.SGD`. The engine adds generation,
+masks, coding, wire bytes, prototypes, pullback and the step on phi. Turns alternate, so that a noisy machine slows
+both; the median of the paired ratios is the figure.
 
     python benchmarks/engine_overhead.py [--rounds 10] [--preset digits]
 """

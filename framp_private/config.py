@@ -131,6 +131,7 @@ class Config(_Section):
     evaluate_every: int = Field(5, ge=1)
     checkpoint_every: int = Field(1, ge=1)
     home_steps: int = Field(50, ge=1)
+    home_learning_rate: float = Field(0.05, gt=0)
     threads: int = Field(1, ge=1)
 
     @field_validator("budgets")

@@ -21,7 +21,6 @@ from torch import Tensor
 
 from framp_private.data.base import ClientData, FederatedDataset
 from framp_private.federated.federation import Federation
-from framp_private.federated.local_training import LocalSGD
 from framp_private.federated.prototypes import GlobalPrototypes
 from framp_private.federated.server import ServerState
 from framp_private.models.target import TargetNetwork
@@ -72,7 +71,7 @@ class Serving:
         return Model(weights * mask, mask)
 
 
-def logits(network: TargetNetwork, weights: Tensor, data: ClientData, rows: Tensor, block: int = 2048) -> Tensor:
+def logits(network: TargetNetwork, weights: Tensor, data: ClientData, rows: Tensor, block: int = 128) -> Tensor:
     """(len(rows), n_classes) under the given weights, without gradient."""
     network.load(weights)
     network.module.eval()
@@ -140,11 +139,16 @@ def unseen_accuracies(federation: Federation, served: Served, dataset: Federated
 
 
 def home_trained(
-    federation: Federation, served: Served, prototypes: GlobalPrototypes, name: str, data: ClientData, steps: int
+    federation: Federation,
+    model: Model,
+    prototypes: GlobalPrototypes,
+    name: str,
+    data: ClientData,
+    steps: int,
+    learning_rate: float,
 ) -> Model:
-    """The client's served model after `steps` more steps at home, on its own mask; nothing is released."""
-    model = served(name, data, federation.budgets[name])
-    trainer: LocalSGD = replace(federation.trainer, steps=steps)
+    """A served model after `steps` more steps at home, on its own mask; nothing is released."""
+    trainer = replace(federation.trainer, steps=steps, learning_rate=learning_rate, momentum=0.0)
     aligned = prototypes if federation.aligns else None
     streams = federation.streams.child("home", name)
     return Model(trainer.train(federation.network, model.weights, model.mask, data, aligned, streams, 0.0), model.mask)

@@ -49,6 +49,7 @@ def run_config(
         evaluate_every=config.evaluate_every,
         checkpoint_every=config.checkpoint_every,
         home_steps=config.home_steps,
+        home_learning_rate=config.home_learning_rate,
     )
     return train(
         federation,

@@ -32,7 +32,12 @@ class Seconds:
 
 
 def summarise(
-    simulation: Simulation, rows: Sequence[Mapping[str, Any]], method: str, home_steps: int, seconds: Seconds
+    simulation: Simulation,
+    rows: Sequence[Mapping[str, Any]],
+    method: str,
+    home_steps: int,
+    home_rate: float,
+    seconds: Seconds,
 ) -> dict[str, Any]:
     """Evaluates the last state and gathers everything but the ledgers' heads, which the run folder knows."""
     federation, dataset, served = simulation.federation, simulation.dataset, simulation.serves
@@ -42,7 +47,7 @@ def summarise(
         unseen = evaluation.unseen_accuracies(federation, served, dataset) if simulation.exchanges else None
         table = evaluation.table_metrics(federation, served, dataset) if dataset.schema.kind == "table" else None
     with seconds.measure("home training"):
-        home = _after_local_training(simulation, home_steps) if simulation.exchanges else None
+        home = _after_local_training(simulation, home_steps, home_rate) if simulation.exchanges else None
     by_budget = evaluation.by_budget(federation.budgets, local)
     nothing: evaluation.Table = dict.fromkeys(by_budget)
     return {
@@ -84,10 +89,11 @@ def _by_client(
     }
 
 
-def _after_local_training(simulation: Simulation, steps: int) -> dict[str, float]:
+def _after_local_training(simulation: Simulation, steps: int, rate: float) -> dict[str, float]:
     federation, scores = simulation.federation, {}
     for name, data in simulation.dataset.clients.items():
-        model = evaluation.home_trained(federation, simulation.serves, simulation.state.prototypes, name, data, steps)
+        served = simulation.serves(name, data, federation.budgets[name])
+        model = evaluation.home_trained(federation, served, simulation.state.prototypes, name, data, steps, rate)
         scores[name] = evaluation.accuracy(federation.network, model.weights, data, data.test)
     return scores
 

@@ -35,7 +35,7 @@ class Options:
 
     Args:
         evaluate_every, checkpoint_every: rounds between two; the last round always has both.
-        home_steps: steps of the training at home that follows the last round.
+        home_steps, home_learning_rate: of the training at home that follows the last round.
         record_transcript: keep every delivered byte in the run folder.
         drops: which clients stay silent in which round (a simulated failure).
         on_round: a callback for progress.
@@ -44,6 +44,7 @@ class Options:
     evaluate_every: int = 5
     checkpoint_every: int = 1
     home_steps: int = 50
+    home_learning_rate: float = 0.05
     record_transcript: bool = False
     drops: Drops = nobody_drops
     on_round: OnRound | None = None
@@ -107,7 +108,14 @@ def train(
         _enrol(simulation, folder, seconds)
     while simulation.state.round_index < federation.rounds:
         rows.append(_round(simulation, folder, seconds, options))
-    summary = summarise(simulation, rows, str(described.get("method", "custom")), options.home_steps, seconds)
+    summary = summarise(
+        simulation,
+        rows,
+        str(described.get("method", "custom")),
+        options.home_steps,
+        options.home_learning_rate,
+        seconds,
+    )
     if folder is not None:
         folder.finish(summary, rows, described)
     return Run(simulation, summary, out)

@@ -61,7 +61,7 @@ def local_prototypes(network: TargetNetwork, data: ClientData, weighting: Weight
     return rows.reshape(-1).numpy()
 
 
-def train_features(network: TargetNetwork, data: ClientData, block: int = 1024) -> tuple[Tensor, Tensor]:
+def train_features(network: TargetNetwork, data: ClientData, block: int = 128) -> tuple[Tensor, Tensor]:
     """Representations (n_train, feature_dim) and labels (n_train,) of the training records, without gradient."""
     with torch.no_grad():
         if data.edge_index is not None:

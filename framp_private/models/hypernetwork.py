@@ -100,7 +100,8 @@ class Hypernetwork:
         """(n, n_target) weights; no gradient is recorded."""
         self._load(phi)
         with torch.no_grad():
-            theta_0, generated = phi[: self.n_target], self._psi(descriptors, budgets)
+            theta_0 = phi[: self.n_target]
+            generated: Tensor = self._psi(descriptors, budgets)
             return theta_0 + generated if self.shape.combine == "additive" else theta_0 * (1 + generated)
 
     def pullback(self, phi: Tensor, descriptors: Tensor, budgets: Tensor, deltas: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ stored with psi, but no gradient reaches them: they are fitted once, when client
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -70,6 +71,7 @@ class RandomTrunk(nn.Module):
 
     first: Tensor
     second: Tensor
+    bias: Tensor
 
     def __init__(self, inputs: int, hidden: int) -> None:
         super().__init__()
@@ -115,7 +117,8 @@ class Psi(nn.Module):
 
     def _to_head(self, hidden: Tensor) -> Tensor:
         if isinstance(self.features, Standardise) and self._shape.standardise == "own":
-            return nn.functional.layer_norm(hidden, hidden.shape[1:]) / hidden.shape[1] ** 0.5
+            normed = nn.functional.layer_norm(hidden, hidden.shape[1:])
+            return normed / math.sqrt(hidden.shape[1])
         standardised: Tensor = self.features(hidden)
         return standardised
 
