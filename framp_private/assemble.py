@@ -64,7 +64,7 @@ def settings_of(method: Method) -> Settings:
         "submodel": asdict(method.submodel),
         "server": asdict(method.step),
         "pullback": method.pullback.value,
-        "alignment": {**alignment, "prototypes": method.weighting},
+        "alignment": {**alignment, "prototypes": method.weighting, "records": method.prototype_records},
     }
 
 
@@ -91,6 +91,7 @@ def method_of(config: Config) -> Method:
         step=ServerStep(**config.server.model_dump()),
         pullback=Pullback(config.pullback),
         weighting=config.alignment.prototypes,
+        prototype_records=config.alignment.records,
         exchanges=config.method != "local",
     )
 

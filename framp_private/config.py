@@ -83,6 +83,7 @@ class AlignmentConfig(_Section):
     weight: float = Field(1.0, ge=0)
     distance: Literal["mse", "l2", "cosine"] = "mse"
     prototypes: Literal["counts", "unweighted"] = "counts"
+    records: int | None = Field(None, ge=1)
 
 
 class ProtectionsConfig(_Section):

@@ -44,6 +44,7 @@ class Method:
     step: ServerStep = ServerStep()
     pullback: Pullback = Pullback.SERVER
     weighting: Weighting = "counts"
+    prototype_records: int | None = None
     exchanges: bool = True
 
 
@@ -154,4 +155,5 @@ def federate(
         rounds=rounds,
         streams=Streams(seed),
         weighting=method.weighting,
+        prototype_records=method.prototype_records,
     )

@@ -13,6 +13,18 @@ Settings = dict[str, Any]
 Preset = Callable[[str], Settings]
 
 
+def _hypernetwork(method: str, hidden: int) -> Settings:
+    """A narrower hypernetwork for a wide target; a method that has none keeps none."""
+    has_one = method.startswith("framp") and method != "framp-without-hypernetwork"
+    return {"hypernetwork": {"hidden": hidden}} if has_one else {}
+
+
+def _alignment(method: str, settings: Settings) -> Settings:
+    """Another alignment for a method that aligns."""
+    aligns = method.startswith("framp") and method != "framp-without-alignment"
+    return {"alignment": settings} if aligns else {}
+
+
 def digits(method: str) -> Settings:
     """scikit-learn's digits, 20 clients of 74 records and 4 unseen ones, 100 rounds; needs no download."""
     del method
@@ -21,7 +33,6 @@ def digits(method: str) -> Settings:
 
 def cifar10(method: str) -> Settings:
     """CIFAR-10 with LeNet, 20 clients, full federation."""
-    del method
     return {
         "dataset": "cifar10",
         "network": "lenet",
@@ -29,23 +40,33 @@ def cifar10(method: str) -> Settings:
         "unseen_clients": 0,
         "rounds": 100,
         "batch_size": 64,
+        "learning_rate": 0.3,
+        "momentum": 0.0,
+        "decay": "cosine",
+        **_hypernetwork(method, 32),
+        **_alignment(method, {"weight": 1.0, "records": 512}),
+        "evaluate_every": 10,
         "threads": 2,
     }
 
 
 def facebook(method: str) -> Settings:
     """Facebook page-page with GraphSAGE, 10 METIS communities."""
-    del method
     return {
         "dataset": "facebook",
         "network": "sage",
         "clients": 10,
         "unseen_clients": 0,
         "partition": "metis",
-        "rounds": 50,
+        "rounds": 100,
         "batch_size": None,
+        "learning_rate": 0.1,
+        "momentum": 0.9,
+        "decay": "cosine",
         "test_fraction": 0.3,
         "validation_fraction": 0.3,
+        **_hypernetwork(method, 32),
+        **_alignment(method, {"weight": 1.0}),
         "threads": 2,
     }
 

@@ -121,8 +121,7 @@ class Client:
         )
         prototypes = b""
         if self.federation.aligns:
-            value = local_prototypes(self.federation.network, self.data, self.federation.weighting)
-            prototypes = self._protect("prototypes", value)
+            prototypes = self._protect("prototypes", self._local_prototypes(message.round_index))
         return encode(TrainReply(message.federation, message.round_index, update, prototypes, b"")), state
 
     def _train(self, message: TrainRequest, state: ClientState) -> tuple[bytes, ClientState]:
@@ -172,6 +171,15 @@ class Client:
         return federation.trainer.train(
             federation.network, given, mask, self.data, prototypes, streams, federation.progress(message.round_index)
         )
+
+    def _local_prototypes(self, round_index: int) -> np.ndarray:
+        """Class sums under the weights that training left loaded, over all training records or a fresh sample."""
+        federation, rows = self.federation, self.data.train
+        limit = federation.prototype_records
+        if limit is not None and limit < len(rows):
+            generator = federation.streams.child("prototypes", self.name, round_index).torch()
+            rows = rows[torch.randperm(len(rows), generator=generator)[:limit]]
+        return local_prototypes(federation.network, self.data, rows, federation.weighting)
 
     def _protect(self, channel: Channel, value: np.ndarray) -> bytes:
         return self.federation.plan.protection(channel).protect(value, self.entropy)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from framp_private.data.base import ClientData
 from framp_private.federated.local_training import Alignment, LocalSGD
-from framp_private.federated.prototypes import train_features
+from framp_private.federated.prototypes import features_of
 from framp_private.models.target import TargetNetwork
 from framp_private.randomness import Streams
 
@@ -46,7 +46,7 @@ class DescriptorRule:
         if self.encoder == "warmup":
             trainer = LocalSGD(self.steps, self.batch_size, self.learning_rate, alignment=Alignment(weight=0.0))
             trainer.train(network, initial, torch.ones_like(initial, dtype=torch.bool), data, None, streams, 0.0)
-        features, labels = train_features(network, data)
+        features, labels = features_of(network, data, data.train)
         if not self.class_wise:
             return features.mean(0)
         rows = torch.zeros(network.n_classes, network.feature_dim).index_add_(0, labels, features)

@@ -39,6 +39,7 @@ class Federation:
         cohort: clients per round. rounds: planned number of rounds.
         streams: seeded randomness of initialisation, sampling and batches.
         weighting: how prototypes are weighted.
+        prototype_records: at most so many training records, drawn anew each round, make a client's class sums.
 
     Raises:
         PlanError: a channel in use has no protection, or a secure sum stands where single values are needed.
@@ -58,6 +59,7 @@ class Federation:
     rounds: int
     streams: Streams
     weighting: Weighting = "counts"
+    prototype_records: int | None = None
 
     def __post_init__(self) -> None:
         for budget in set(self.budgets.values()):
@@ -157,6 +159,7 @@ class Federation:
             "rounds": self.rounds,
             "seed": self.streams,
             "weighting": self.weighting,
+            "prototype_records": self.prototype_records,
         }
         return hashlib.sha256(repr(_plain(facts)).encode()).digest()
 

@@ -45,26 +45,25 @@ class GlobalPrototypes:
         return GlobalPrototypes(torch.where(seen[:, None], means, self.values), self.present | seen)
 
 
-def local_prototypes(network: TargetNetwork, data: ClientData, weighting: Weighting = "counts") -> np.ndarray:
-    """(n_classes * (feature_dim + 1),) float32: per class the sum of features, then the count, under the
-    loaded weights.
+def local_prototypes(network: TargetNetwork, data: ClientData, rows: Tensor, weighting: Weighting) -> np.ndarray:
+    """(n_classes * (feature_dim + 1),) float32: per class the sum of features, then the count.
 
-    `unweighted` sends each present class's mean with weight one (FedProto's released code): small clients
-    count as much as large.
+    `rows` are the records that count. `unweighted` sends each present class's mean with weight one (FedProto's
+    released code): small clients count as much as large ones.
     """
-    features, labels = train_features(network, data)
-    rows = torch.zeros(network.n_classes, network.feature_dim + 1)
-    rows[:, :-1].index_add_(0, labels, features)
-    rows[:, -1] = torch.bincount(labels, minlength=network.n_classes)
+    features, labels = features_of(network, data, rows)
+    sums = torch.zeros(network.n_classes, network.feature_dim + 1)
+    sums[:, :-1].index_add_(0, labels, features)
+    sums[:, -1] = torch.bincount(labels, minlength=network.n_classes)
     if weighting == "unweighted":
-        rows = rows / rows[:, -1:].clamp(min=1)
-    return rows.reshape(-1).numpy()
+        sums = sums / sums[:, -1:].clamp(min=1)
+    return sums.reshape(-1).numpy()
 
 
-def train_features(network: TargetNetwork, data: ClientData, block: int = 128) -> tuple[Tensor, Tensor]:
-    """Representations (n_train, feature_dim) and labels (n_train,) of the training records, without gradient."""
+def features_of(network: TargetNetwork, data: ClientData, rows: Tensor, block: int = 128) -> tuple[Tensor, Tensor]:
+    """Representations (len(rows), feature_dim) and labels (len(rows),) without gradient; small blocks stay in cache."""
     with torch.no_grad():
         if data.edge_index is not None:
-            return network.forward(data.x, data.edge_index, data.train)[1], data.y[data.train]
-        parts = [network.forward(data.x[rows])[1] for rows in torch.split(data.train, block)]
-        return torch.cat(parts), data.y[data.train]
+            return network.forward(data.x, data.edge_index, rows)[1], data.y[rows]
+        parts = [network.forward(data.x[part])[1] for part in torch.split(rows, block)]
+        return torch.cat(parts), data.y[rows]

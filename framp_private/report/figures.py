@@ -136,6 +136,8 @@ def traffic_by_channel(traffic: Mapping[str, Mapping[str, int]]) -> Picture:
         axes.barh(np.arange(len(channels)) + (place - 0.5) * 0.38, values, 0.36, color=PALETTE[place], label=way)
     axes.set_yticks(range(len(channels)), channels)
     axes.invert_yaxis()
+    axes.grid(axis="y", visible=False)
+    axes.grid(axis="x", color=GRID, linewidth=0.6)
     axes.set_xlabel("megabytes, whole run")
     if channels:
         figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=8)

@@ -36,9 +36,9 @@ def test_tables(data_root: Path) -> None:
     assert profiles.x.shape == (5_010, 446) and int(profiles.y.max()) == 29
 
 
-SHORT = {"rounds": 2, "clients": 5, "local_steps": 2, "home_steps": 2, "evaluate_every": 2}
+SHORT = {"rounds": 2, "clients": 5, "local_steps": 2, "home_steps": 2, "evaluate_every": 2, "hypernetwork": {"hidden": 8}, "descriptor": {"steps": 2}}
 RUNS = {
-    "cifar10": {},
+    "cifar10": {"clients": 40, "network": "cnn", "alignment": {"records": 64}},
     "cora": {"partition": "metis", "network": "gcn"},
     "citeseer": {"partition": "metis"},
     "facebook": {"partition": "metis"},
