@@ -129,6 +129,7 @@ class Config(_Section):
     submodel: SubmodelConfig = SubmodelConfig()
     alignment: AlignmentConfig = AlignmentConfig()
     protections: ProtectionsConfig = ProtectionsConfig()
+    dropout: float = Field(0.0, ge=0, lt=1)
     evaluate_every: int = Field(5, ge=1)
     checkpoint_every: int = Field(1, ge=1)
     home_steps: int = Field(50, ge=1)

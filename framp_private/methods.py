@@ -56,7 +56,7 @@ def framp() -> Method:
     """
     return Method(
         name="framp",
-        hypernetwork=HypernetworkShape(),
+        hypernetwork=HypernetworkShape(trunk="random"),
         submodel=SubmodelRule(importance="fiarse"),
         trainer=LocalSGD(learning_rate=0.8, decay="cosine", alignment=Alignment(5.0), fiarse=True),
         step=ServerStep(optimizer="sgd", learning_rate=6.0, decay="constant", momentum=0.0, start=0.7),

@@ -13,9 +13,10 @@ from framp_private.checkpoint import load_checkpoint
 from framp_private.config import Config
 from framp_private.data.base import FederatedDataset
 from framp_private.datasets import load_dataset
+from framp_private.engines.in_process import RandomDrops
 from framp_private.errors import RunError
 from framp_private.models.target import TargetNetwork
-from framp_private.randomness import Entropy
+from framp_private.randomness import Entropy, Streams
 from framp_private.run_folder import RunFolder
 from framp_private.simulation import Simulation
 from framp_private.training import Options, Run, train
@@ -44,6 +45,8 @@ def run_config(
     dataset = load_dataset(config, data_root, download)
     network = network_of(config, dataset.schema)
     federation = federation_of(config, network, list(dataset.clients))
+    if config.dropout:
+        options = replace(options, drops=RandomDrops(config.dropout, Streams(config.seed).child("dropout")))
     options = replace(
         options,
         evaluate_every=config.evaluate_every,

@@ -7,8 +7,10 @@ engine counts the bytes it carries, can write them to a transcript, and can drop
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 
 from framp_private.federated.client import Client, ClientState
+from framp_private.randomness import Streams
 from framp_private.transcript import Delivery, Traffic, Transcript
 
 Drops = Callable[[str, int], bool]
@@ -19,6 +21,18 @@ def nobody_drops(client: str, round_index: int) -> bool:
     """Every client answers."""
     del client, round_index
     return False
+
+
+@dataclass(frozen=True)
+class RandomDrops:
+    """A seeded schedule: each client is silent in each round with probability `rate`; all answer at enrolment."""
+
+    rate: float
+    streams: Streams
+
+    def __call__(self, client: str, round_index: int) -> bool:
+        """Whether this client drops out of this round."""
+        return round_index >= 0 and self.streams.child(client, round_index).numpy().random() < self.rate
 
 
 class InProcess:

@@ -36,7 +36,15 @@ def test_tables(data_root: Path) -> None:
     assert profiles.x.shape == (5_010, 446) and int(profiles.y.max()) == 29
 
 
-SHORT = {"rounds": 2, "clients": 5, "local_steps": 2, "home_steps": 2, "evaluate_every": 2, "hypernetwork": {"hidden": 8}, "descriptor": {"steps": 2}}
+SHORT = {
+    "rounds": 2,
+    "clients": 5,
+    "local_steps": 2,
+    "home_steps": 2,
+    "evaluate_every": 2,
+    "hypernetwork": {"hidden": 8},
+    "descriptor": {"steps": 2},
+}
 RUNS = {
     "cifar10": {"clients": 40, "network": "cnn", "alignment": {"records": 64}},
     "cora": {"partition": "metis", "network": "gcn"},
@@ -49,7 +57,9 @@ RUNS = {
 }
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name == "cifar10" else ()) for name in RUNS]
+)
 def test_a_short_run_on_each_kind_of_data(data_root: Path, tmp_path: Path, name: str) -> None:
     config = make_config(assignments={"dataset": name, **SHORT, **RUNS[name]})
     run = run_config(config, out=tmp_path / "run", data_root=data_root)
