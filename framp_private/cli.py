@@ -76,6 +76,8 @@ def train(
         plan = describe_plan(settings)
         typer.echo(json.dumps(plan, indent=1)) if as_json else Console().print(plan_table(plan))
         return
+    if resume and out is None:
+        raise typer.BadParameter("--resume needs --out, the folder to go on in")
     folder = out if out is not None else new_folder(preset or (config.stem if config else "digits"))
     if resume and RunFolder(folder).finished:
         summary: Any = RunFolder(folder).summary()

@@ -90,9 +90,12 @@ def accuracy(network: TargetNetwork, weights: Tensor, data: ClientData, rows: Te
 
 
 def by_budget(budgets: Mapping[str, float], values: Mapping[str, float]) -> Table:
-    """Means over the clients of each budget, and over all clients."""
+    """Means over the clients of each budget, None where it has none, and over all clients."""
     names = sorted(set(budgets.values()))
-    table: Table = {budget_name(b): float(np.mean([values[c] for c in values if budgets[c] == b])) for b in names}
+    table: Table = {}
+    for budget in names:
+        scores = [value for client, value in values.items() if budgets[client] == budget]
+        table[budget_name(budget)] = float(np.mean(scores)) if scores else None
     return {**table, "mean": float(np.mean(list(values.values())))}
 
 

@@ -24,11 +24,12 @@ from framp_private.errors import RunError
 from framp_private.privacy.ledger import Head, Ledger
 
 UNPROTECTED_EVENT = "NonPrivateDpEvent"
+_STARTING = "config.yaml.partial"
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A run's folder. `prepare` makes or checks it; nothing is written before that succeeds."""
+    """A run's folder. `start` makes it; nothing is written before its check succeeds."""
 
     path: Path
 
@@ -37,32 +38,36 @@ class RunFolder:
         """Whether the run wrote its summary."""
         return (self.path / "summary.json").is_file()
 
-    def prepare(self, config: Mapping[str, Any], resume: bool) -> None:
-        """Starts a new folder, or checks that an interrupted one is the same run.
+    def check(self, config: Mapping[str, Any], resume: bool) -> None:
+        """Refuses a folder that cannot take this run; writes nothing.
 
         Raises:
-            RunError: a finished run is in the way, an unfinished one is there without `resume`, or its config differs.
+            RunError: a finished run is in the way, an unfinished one is there without `resume`, its config differs, or
+                the folder holds something else.
         """
-        stored = self.path / "config.yaml"
-        if self.finished and not resume:
+        if self.finished:
             raise RunError(f"out={self.path} holds a finished run: choose another folder, or remove it")
-        if stored.is_file():
+        if (self.path / "config.yaml").is_file():
             if not resume:
                 raise RunError(
                     f"out={self.path} holds an unfinished run: add --resume to go on, or choose another folder"
                 )
-            before = yaml.safe_load(stored.read_text())
+            before = self.config()
             changed = sorted(key for key in {*before, *config} if before.get(key) != config.get(key))
             if changed:
                 raise RunError(
                     f"out={self.path} was started with other values of {', '.join(changed)}: "
                     "resume with its own config.yaml"
                 )
-            return
-        if self.path.exists() and any(item.name != "config.yaml.partial" for item in self.path.iterdir()):
+        elif self.path.is_file() or (self.path.is_dir() and any(i.name != _STARTING for i in self.path.iterdir())):
             raise RunError(f"out={self.path} is not empty and holds no run: choose another folder")
-        self.path.mkdir(parents=True, exist_ok=True)
-        write_atomically(stored, yaml.safe_dump(dict(config), sort_keys=False).encode())
+
+    def start(self, config: Mapping[str, Any], resume: bool) -> None:
+        """Checks the folder and makes it; what raises `RunError` in `check` does so here."""
+        self.check(config, resume)
+        if not (self.path / "config.yaml").is_file():
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False).encode())
 
     def config(self) -> dict[str, Any]:
         """The resolved configuration; raises `RunError` if the folder holds no run."""

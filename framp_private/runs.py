@@ -41,6 +41,9 @@ def run_config(
     Raises:
         FrampError: see `errors`. Data and settings are checked before the folder is made.
     """
+    settings = config.model_dump(mode="json")
+    if out is not None:
+        RunFolder(out).check(settings, resume)
     torch.set_num_threads(config.threads)
     dataset = load_dataset(config, data_root, download)
     network = network_of(config, dataset.schema)
@@ -59,7 +62,7 @@ def run_config(
         dataset,
         exchanges=method_of(config).exchanges,
         out=out,
-        config=config.model_dump(mode="json"),
+        config=settings,
         resume=resume,
         options=options,
     )

@@ -126,7 +126,7 @@ class _Folder:
 
     def __init__(self, path: Path, config: Mapping[str, Any], resume: bool, dataset: FederatedDataset) -> None:
         self._files = RunFolder(path)
-        self._files.prepare(config, resume)
+        self._files.start(config, resume)
         self.ledgers = Ledgers(path, list(dataset.clients))
 
     def restore(self, simulation: Simulation, seconds: Seconds) -> list[dict[str, Any]] | None:

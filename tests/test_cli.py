@@ -86,6 +86,7 @@ def test_dry_run_touches_no_data_and_writes_nothing(
         (["train", "--set", "clients=1000"], "clients=1004"),
         (["train", "--set", "clients_per_round=21"], "clients_per_round=21"),
         (["train", "--nonsense"], "--nonsense"),
+        (["train", "--resume"], "--out"),
         (["data", "check", "nope"], "nope"),
     ],
 )

@@ -88,3 +88,12 @@ def test_names_are_escaped(tmp_path: Path) -> None:
         config={"method": "<script>alert(1)</script>"},
     )
     assert "<script>" not in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_many_clients_are_drawn_as_a_map() -> None:
+    from framp_private.report.figures import MOST_BARS, class_mix
+
+    few = {f"c{i}": {"classes": [3, 1]} for i in range(MOST_BARS)}
+    many = {f"c{i}": {"classes": [3, 1]} for i in range(1000)}
+    assert len(class_mix(many).svg) < 2 * len(class_mix(few).svg)
+    assert "1000 clients with 4 training records" in class_mix(many).text

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,6 +23,8 @@ from torch import Tensor
 
 from framp_private.errors import DataError
 from framp_private.randomness import Streams
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,99}")
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,9 @@ class FederatedDataset:
     def __post_init__(self) -> None:
         if not self.clients:
             raise DataError(f"dataset={self.name!r} has no clients: at least one is needed")
+        both = sorted(set(self.clients) & set(self.unseen))
+        if both:
+            raise DataError(f"client {both[0]!r} is both training and unseen: give each client one name and one role")
         for name, client in {**self.clients, **self.unseen}.items():
             _check_client(name, client, self.schema)
         counts = sum(client.class_counts(self.schema.n_classes) for client in self.clients.values())
@@ -190,6 +196,11 @@ def _to_tensors(name: str, x: ArrayLike, y: ArrayLike) -> tuple[Tensor, Tensor]:
 
 
 def _check_client(name: str, client: ClientData, schema: Schema) -> None:
+    if not _NAME.fullmatch(name):
+        raise DataError(
+            f"client name {name!r} cannot be a file name: use up to 100 letters, digits, spaces and . _ - "
+            "and begin with a letter or a digit"
+        )
     if client.n_train == 0 or len(client.test) == 0:
         raise DataError(
             f"client {name!r} has {client.n_train} training and {len(client.test)} test records: "

@@ -16,6 +16,8 @@ from matplotlib.ticker import MaxNLocator
 INK, GRID = "#1f2933", "#d8dee6"
 PALETTE = ("#1b3a5c", "#2a7f9e", "#e08e45", "#a83e5b", "#6b8f3c", "#7a5ea8")
 _CLASS_COLOURS = "tab20"
+MOST_BARS = 60
+"""Clients up to which the class mix is drawn as bars; beyond, as a map."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,12 @@ def class_mix(by_client: Mapping[str, Mapping[str, Any]]) -> Picture:
     """Training records by class, one bar per client."""
     names, counts = list(by_client), np.array([row["classes"] for row in by_client.values()])
     figure, axes = _axes(8.4, 3.2)
+    if len(names) > MOST_BARS:
+        axes.imshow(counts.T, aspect="auto", interpolation="nearest", cmap="Blues")
+        axes.grid(visible=False)
+        axes.set_xlabel("client")
+        axes.set_ylabel("class")
+        return _picture("Class mix of each client", figure, _mix_in_words(counts))
     colours = _class_colours(counts.shape[1])
     bottom = np.zeros(len(names))
     for label in range(counts.shape[1]):
@@ -42,13 +50,16 @@ def class_mix(by_client: Mapping[str, Mapping[str, Any]]) -> Picture:
         figure.legend(
             *axes.get_legend_handles_labels(), title="class", loc="outside right center", frameon=False, fontsize=8
         )
-    most = counts.max(1) / np.maximum(counts.sum(1), 1)
-    text = (
-        f"{len(names)} clients with {int(counts.sum(1).min())} to {int(counts.sum(1).max())} training records; "
-        f"a client's largest class holds {most.min():.0%} to {most.max():.0%} of its records, "
-        f"{most.mean():.0%} on average."
+    return _picture("Class mix of each client", figure, _mix_in_words(counts))
+
+
+def _mix_in_words(counts: np.ndarray) -> str:
+    sizes, most = counts.sum(1), counts.max(1) / np.maximum(counts.sum(1), 1)
+    records = f"{sizes.min()}" if sizes.min() == sizes.max() else f"{sizes.min()} to {sizes.max()}"
+    return (
+        f"{len(counts)} clients with {records} training records each; a client's largest class holds "
+        f"{most.min():.0%} to {most.max():.0%} of its records, {most.mean():.0%} on average."
     )
-    return _picture("Class mix of each client", figure, text)
 
 
 def accuracy_by_round(rows: Sequence[Mapping[str, Any]]) -> Picture:

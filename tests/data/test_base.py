@@ -57,6 +57,17 @@ BAD = {
 }
 
 
+@pytest.mark.parametrize("name", ["../escape", "a/b", "", ".hidden", "x" * 101, "new\nline"])
+def test_names_that_are_no_file_names_are_refused(name: str) -> None:
+    with pytest.raises(DataError, match="file name"):
+        FederatedDataset.from_arrays({name: (X, Y)})
+
+
+def test_a_client_has_one_role() -> None:
+    with pytest.raises(DataError, match="both training and unseen"):
+        FederatedDataset.from_arrays({"a": (X, Y)}, unseen={"a": (X, Y)})
+
+
 @pytest.mark.parametrize("name", BAD)
 def test_records_that_cannot_be_used_are_refused(name: str) -> None:
     clients, reason = BAD[name]
