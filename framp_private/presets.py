@@ -58,7 +58,7 @@ def facebook(method: str) -> Settings:
         "clients": 10,
         "unseen_clients": 0,
         "partition": "metis",
-        "rounds": 100,
+        "rounds": 60,
         "batch_size": None,
         "learning_rate": 0.1,
         "momentum": 0.9,

@@ -17,6 +17,7 @@ from framp_private.federated.round import enrol, run_round
 from framp_private.federated.server import ServerState, make_requests, sample_cohort
 from framp_private.methods import fedavg, fiarse, framp, framp_layerwise, framp_static_mask
 from framp_private.protections.base import ServerView
+from framp_private.randomness import Entropy
 from framp_private.wire import decode, encode
 from tests.tiny import clients_of, engine_of, tiny_dataset, tiny_federation, tiny_method
 
@@ -131,6 +132,26 @@ def test_a_repeated_request_gets_the_same_reply_and_another_one_none(name: str) 
     changed[-1] ^= 1
     with pytest.raises(ProtocolError, match="answered before"):
         client.handle(bytes(changed), after)
+
+
+class Noisy(PlainSum):
+    """Stands for a protection that draws from the operating system's randomness."""
+
+    randomised = True
+
+    def protect(self, value: np.ndarray, entropy: Entropy) -> bytes:
+        return super().protect(value + np.frombuffer(entropy.bytes(1), np.uint8)[0] / 256, entropy)
+
+
+def test_a_release_with_noise_is_stored_and_resent_and_never_drawn_again() -> None:
+    federation = tiny_federation(DATASET, plan=Plan(PlainSum(), Noisy(), PlainSum(), None))
+    client, request, reply, after = one_exchange(federation)
+    again = ClientState.from_bytes(after.to_bytes())
+    assert all(client.handle(request, again)[0] == reply for _ in range(20))
+    fresh = {client.handle(request, replace(after, request=b"", reply=b"", answered=-1))[0] for _ in range(20)}
+    assert len(fresh) > 1
+    plain, request, reply, after = one_exchange(tiny_federation(DATASET))
+    assert after.reply == b"" and plain.handle(request, after)[0] == reply
 
 
 def test_a_past_round_and_a_second_enrolment_are_refused() -> None:
