@@ -11,16 +11,8 @@ from typing import Literal
 from framp_private.config import Config
 from framp_private.data import tabular, vision
 from framp_private.data.base import FederatedDataset, Schema
-from framp_private.data.partition import (
-    BalancedDirichlet,
-    ClassDirichlet,
-    ClassesPerClient,
-    Draw,
-    Pool,
-    partition_graph,
-    partition_records,
-    partition_sites,
-)
+from framp_private.data.draws import BalancedDirichlet, ClassDirichlet, ClassesPerClient, Draw
+from framp_private.data.partition import Pool, partition_graph, partition_records, partition_sites
 from framp_private.errors import ConfigError, MissingData
 from framp_private.randomness import Streams
 

@@ -8,17 +8,8 @@ import torch
 from scipy.stats import chi2
 
 from framp_private import Schema
-from framp_private.data.partition import (
-    BalancedDirichlet,
-    ClassDirichlet,
-    ClassesPerClient,
-    Draw,
-    Pool,
-    client_names,
-    partition_graph,
-    partition_records,
-    partition_sites,
-)
+from framp_private.data.draws import BalancedDirichlet, ClassDirichlet, ClassesPerClient, Draw
+from framp_private.data.partition import Pool, client_names, partition_graph, partition_records, partition_sites
 from framp_private.data.vision import digits
 from framp_private.errors import DataError
 from framp_private.randomness import Streams
