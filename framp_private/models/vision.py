@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from framp_private.errors import ModelError
+
 
 def small_cnn(channels: int = 1, side: int = 8, n_classes: int = 10) -> nn.Module:
     """Three 3x3 convolutions (16, then 32 and 64 with stride 2) and a mean over places; 23,946 parameters on digits.
@@ -33,6 +35,8 @@ def small_cnn(channels: int = 1, side: int = 8, n_classes: int = 10) -> nn.Modul
 def lenet(channels: int = 3, side: int = 32, n_classes: int = 10) -> nn.Module:
     """The LeNet of pFedHN (arXiv 2103.04628): 5x5 convolutions 16 and 32, 120, 84; 121,182 parameters on CIFAR-10."""
     reduced = ((side - 4) // 2 - 4) // 2
+    if reduced < 1:
+        raise ModelError(f"side={side} is too small for LeNet's two 5x5 convolutions: use at least 16, or the small CNN")
     return nn.Sequential(
         nn.Conv2d(channels, 16, 5),
         nn.ReLU(),

@@ -120,3 +120,9 @@ def test_predicting_with_a_module_leaves_the_working_network_alone() -> None:
     module = network.as_module(weights + 1)
     assert torch.equal(network.weights, weights)
     assert not module.training
+
+
+def test_pictures_too_small_for_lenet_are_refused() -> None:
+    with pytest.raises(ModelError, match="side=8"):
+        lenet(1, 8, 10)
+    assert TargetNetwork(lambda: lenet(1, 16, 10)).forward(torch.rand(2, 1, 16, 16))[0].shape == (2, 10)
