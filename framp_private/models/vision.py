@@ -36,7 +36,7 @@ def lenet(channels: int = 3, side: int = 32, n_classes: int = 10) -> nn.Module:
     """The LeNet of pFedHN (arXiv 2103.04628): 5x5 convolutions 16 and 32, 120, 84; 121,182 parameters on CIFAR-10."""
     reduced = ((side - 4) // 2 - 4) // 2
     if reduced < 1:
-        raise ModelError(f"side={side} is too small for LeNet's two 5x5 convolutions: use at least 16, or the small CNN")
+        raise ModelError(f"side={side} is too small for LeNet's two 5x5 convolutions: use at least 16, or network=cnn")
     return nn.Sequential(
         nn.Conv2d(channels, 16, 5),
         nn.ReLU(),
