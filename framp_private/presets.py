@@ -1,7 +1,7 @@
 """Named settings. A preset is a function from the method's name to settings, because every method has its own
 best schedule.
 
-The schedules were chosen on seeds that no table in docs/reproducing.md uses.
+docs/design.md says how the schedules were searched and what that search does not show.
 """
 
 from __future__ import annotations
