@@ -29,7 +29,7 @@ def describe_plan(config: Config, measure: bool = True) -> dict[str, Any]:
     Raises:
         PlanError, ModelError, ConfigError: what would stop the run before its first round.
     """
-    torch.set_num_threads(config.threads)
+    torch.set_num_threads(1)
     facts: dict[str, Any] = {
         "method": config.method,
         "dataset": config.dataset,

@@ -1,7 +1,7 @@
 """FRAMP and its baselines as recipes: generator x submodel rule x alignment x local training x step on the server.
 
-A `Method` is a value; the functions below are the named ones, with the settings that served them best on
-digits (docs/reproducing.md). Change a part with `dataclasses.replace`, and bind a method to data with `federate`.
+A `Method` is a value; the functions below are the named ones, with schedules searched on digits by validation
+accuracy, the same number of trials for each (docs/reproducing.md has the search and what was chosen). Change a part with `dataclasses.replace`, and bind a method to data with `federate`.
 
     >>> framp().hypernetwork is not None, fiarse().hypernetwork is None, local().exchanges
     (True, True, False)
@@ -65,19 +65,20 @@ def framp() -> Method:
 
 def fiarse() -> Method:
     """FIARSE (arXiv 2407.19389): one shared backbone, its global top-k per budget, threshold-controlled gradients."""
-    trainer = LocalSGD(learning_rate=0.1, decay="cosine", momentum=0.9, alignment=Alignment(0.0), fiarse=True)
+    trainer = LocalSGD(learning_rate=0.2, decay="cosine", momentum=0.9, alignment=Alignment(0.0), fiarse=True)
     return Method("fiarse", None, SubmodelRule(importance="fiarse"), trainer)
 
 
 def fedavg() -> Method:
     """One shared backbone and, for each budget, the fixed magnitude mask of its initialisation."""
-    trainer = LocalSGD(learning_rate=0.8, decay="cosine", alignment=Alignment(0.0))
+    trainer = LocalSGD(learning_rate=0.2, decay="cosine", momentum=0.9, alignment=Alignment(0.0))
     return Method("fedavg", None, SubmodelRule(static=True), trainer)
 
 
 def local() -> Method:
     """No federation: each client trains the fixed mask of its budget alone, for the same number of steps."""
-    return replace(fedavg(), name="local", exchanges=False)
+    trainer = LocalSGD(learning_rate=0.4, decay="cosine", alignment=Alignment(0.0))
+    return replace(fedavg(), name="local", trainer=trainer, exchanges=False)
 
 
 def framp_without_hypernetwork() -> Method:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from typing import NoReturn
 
 import numpy as np
 import torch
+
+_DEFAULT_GENERATOR = threading.RLock()
 
 
 @dataclass(frozen=True)
@@ -53,13 +56,18 @@ class Streams:
 
     @contextmanager
     def as_torch_default(self) -> Iterator[None]:
-        """Module constructors and dropout draw from this stream inside the block; the global state is put back."""
-        state = torch.random.get_rng_state()
-        torch.default_generator.manual_seed(self.integer())  # torch.manual_seed would also queue a call per accelerator
-        try:
-            yield
-        finally:
-            torch.random.set_rng_state(state)
+        """Module constructors and dropout draw from this stream inside the block; the global state is put back.
+
+        One thread at a time: the generator is the process's.
+        """
+        with _DEFAULT_GENERATOR:
+            state = torch.random.get_rng_state()
+            # torch.manual_seed would also queue a call per accelerator
+            torch.default_generator.manual_seed(self.integer())
+            try:
+                yield
+            finally:
+                torch.random.set_rng_state(state)
 
 
 class Entropy:

@@ -6,8 +6,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import torch
-
 from framp_private.assemble import federation_of, make_config, method_of, network_of
 from framp_private.checkpoint import load_checkpoint
 from framp_private.config import Config
@@ -44,7 +42,6 @@ def run_config(
     settings = config.model_dump(mode="json")
     if out is not None:
         RunFolder(out).check(settings, resume)
-    torch.set_num_threads(config.threads)
     dataset = load_dataset(config, data_root, download)
     network = network_of(config, dataset.schema)
     federation = federation_of(config, network, list(dataset.clients))
@@ -56,6 +53,7 @@ def run_config(
         checkpoint_every=config.checkpoint_every,
         home_steps=config.home_steps,
         home_learning_rate=config.home_learning_rate,
+        threads=config.threads,
     )
     return train(
         federation,

@@ -30,7 +30,8 @@ from framp_private.transcript import Transcript
 class Simulation:
     """The server's state, the engine with its clients, and the way back to a checkpoint.
 
-    `exchanges` False trains each client at home instead, and nothing is sent.
+    `exchanges` False trains each client at home instead, and nothing is sent. `threads` clients answer side by side,
+    one at a time where the network draws random numbers.
     """
 
     def __init__(
@@ -41,10 +42,13 @@ class Simulation:
         exchanges: bool = True,
         drops: Drops = nobody_drops,
         transcript: Transcript | None = None,
+        threads: int = 1,
     ) -> None:
         self.federation, self.dataset, self.exchanges = federation, dataset, exchanges
         clients = {name: Client(name, data, federation, Entropy()) for name, data in dataset.clients.items()}
-        self.engine = InProcess(clients, drops=drops, transcript=transcript)
+        self.engine = InProcess(
+            clients, drops=drops, transcript=transcript, threads=1 if federation.network.stochastic else threads
+        )
         self.state = ServerState.initial(federation)
         self.home = HomeTraining(federation, dataset) if not exchanges else None
         self._descriptors: dict[str, Tensor] = {}

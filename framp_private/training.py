@@ -5,7 +5,8 @@ Spending comes before releasing: a round's rows are in the ledgers before its fi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ class Options:
         home_steps, home_learning_rate: of the training at home that follows the last round.
         record_transcript: keep every delivered byte in the run folder.
         drops: which clients stay silent in which round (a simulated failure).
+        threads: clients that train side by side; the models are the same for any number.
         on_round: a callback for progress.
     """
 
@@ -47,6 +49,7 @@ class Options:
     home_learning_rate: float = 0.05
     record_transcript: bool = False
     drops: Drops = nobody_drops
+    threads: int = 1
     on_round: OnRound | None = None
 
 
@@ -97,28 +100,47 @@ def train(
     """
     if list(federation.budgets) != list(dataset.clients):
         raise RunError("the federation's clients are not the data set's: pass list(dataset.clients) to federate")
-    described = dict(config or {})
-    folder = _Folder(out, described, resume, dataset) if out is not None else None
-    transcript = Transcript(out / "transcript") if out is not None and options.record_transcript else None
-    simulation = Simulation(federation, dataset, exchanges=exchanges, drops=options.drops, transcript=transcript)
-    seconds = Seconds()
-    rows = folder.restore(simulation, seconds) if folder is not None else None
-    if rows is None:
-        rows = []
-        _enrol(simulation, folder, seconds)
-    while simulation.state.round_index < federation.rounds:
-        rows.append(_round(simulation, folder, seconds, options))
-    summary = summarise(
-        simulation,
-        rows,
-        str(described.get("method", "custom")),
-        options.home_steps,
-        options.home_learning_rate,
-        seconds,
-    )
-    if folder is not None:
-        folder.finish(summary, rows, described)
-    return Run(simulation, summary, out)
+    with one_thread():
+        described = dict(config or {})
+        folder = _Folder(out, described, resume, dataset) if out is not None else None
+        transcript = Transcript(out / "transcript") if out is not None and options.record_transcript else None
+        simulation = Simulation(
+            federation,
+            dataset,
+            exchanges=exchanges,
+            drops=options.drops,
+            transcript=transcript,
+            threads=options.threads,
+        )
+        seconds = Seconds()
+        rows = folder.restore(simulation, seconds) if folder is not None else None
+        if rows is None:
+            rows = []
+            _enrol(simulation, folder, seconds)
+        while simulation.state.round_index < federation.rounds:
+            rows.append(_round(simulation, folder, seconds, options))
+        summary = summarise(
+            simulation,
+            rows,
+            str(described.get("method", "custom")),
+            options.home_steps,
+            options.home_learning_rate,
+            seconds,
+        )
+        if folder is not None:
+            folder.finish(summary, rows, described)
+        return Run(simulation, summary, out)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch computes on one thread inside: how many there are would change the order of floating-point sums."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class _Folder:

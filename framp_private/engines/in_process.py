@@ -1,13 +1,21 @@
 """All clients in this process, every message as wire bytes.
 
+Clients may answer side by side on several threads. Each one's arithmetic stays on one thread, so the order of
+every floating-point sum, and with it the outcome, is the same for any number of them.
+
 The clients are real: what they hold between requests is their `ClientState`, and what they see is what was sent. The
 engine counts the bytes it carries, can write them to a transcript, and can drop clients on a schedule.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+
+import torch
 
 from framp_private.federated.client import Client, ClientState
 from framp_private.randomness import Streams
@@ -15,6 +23,9 @@ from framp_private.transcript import Delivery, Traffic, Transcript
 
 Drops = Callable[[str, int], bool]
 """(client, round) -> whether it stays silent in that round; enrolment is round -1."""
+
+Answer = Callable[[], tuple[bytes, ClientState]]
+"""Waits for a client's reply and its new state."""
 
 
 def nobody_drops(client: str, round_index: int) -> bool:
@@ -42,8 +53,14 @@ class InProcess:
     """
 
     def __init__(
-        self, clients: Mapping[str, Client], *, drops: Drops = nobody_drops, transcript: Transcript | None = None
+        self,
+        clients: Mapping[str, Client],
+        *,
+        drops: Drops = nobody_drops,
+        transcript: Transcript | None = None,
+        threads: int = 1,
     ) -> None:
+        self._threads = threads
         self._clients, self._drops, self._transcript = clients, drops, transcript
         self.states = dict.fromkeys(clients, ClientState.new())
         self.traffic = Traffic()
@@ -57,16 +74,36 @@ class InProcess:
             self._transcript.begin("enrolment" if round_index < 0 else f"round-{round_index:06d}")
 
     def exchange(self, requests: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:
-        """Delivers each request, in order, and yields the reply as soon as it is there."""
+        """Delivers each request and yields the replies, in the order of the requests."""
         trip, self._trip = self._trip, self._trip + 1
-        for name in requests:
-            request = requests[name]
+        for name, request, answer in self._answers(requests):
             self._carry(Delivery(trip, "down", name, request))
-            if self._drops(name, self.round_index):
+            if answer is None:
                 continue
-            reply, self.states[name] = self._clients[name].handle(request, self.states[name])
+            reply, self.states[name] = answer()
             self._carry(Delivery(trip, "up", name, reply))
             yield name, reply
+
+    def _answers(self, requests: Mapping[str, bytes]) -> Iterator[tuple[str, bytes, Answer | None]]:
+        """Each client's request and the call that waits for its answer, at most `threads` of them under way."""
+        if self._threads == 1:
+            for name in requests:
+                request = requests[name]
+                silent = self._drops(name, self.round_index)
+                yield name, request, None if silent else partial(self._handle, name, request)
+            return
+        with ThreadPoolExecutor(self._threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            waiting: deque[tuple[str, bytes, Answer | None]] = deque()
+            for name in requests:
+                request = requests[name]
+                silent = self._drops(name, self.round_index)
+                waiting.append((name, request, None if silent else pool.submit(self._handle, name, request).result))
+                if len(waiting) > self._threads:
+                    yield waiting.popleft()
+            yield from waiting
+
+    def _handle(self, name: str, request: bytes) -> tuple[bytes, ClientState]:
+        return self._clients[name].handle(request, self.states[name])
 
     def _carry(self, delivery: Delivery) -> None:
         self.traffic.add(delivery.direction, delivery.data)

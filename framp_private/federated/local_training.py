@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -113,7 +114,7 @@ class LocalSGD:
         network.load(weights * keep)
         current = network.weights.clone() if self.rethreshold else network.weights
         velocity = torch.zeros_like(current) if self.momentum else None
-        with streams.as_torch_default():
+        with streams.as_torch_default() if network.stochastic else nullcontext():
             for rows in batches(data, self.steps, self.batch_size, streams):
                 gradient = self._gradient(network, data, rows, prototypes)
                 if self.weight_decay:

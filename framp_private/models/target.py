@@ -11,6 +11,7 @@ two flat buffers, so that loading weights and taking a masked step are single ve
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 import torch
@@ -25,10 +26,12 @@ class TargetNetwork:
     """A module without BatchNorm, run with weights that are supplied at each use.
 
     `maskable` (n_parameters,) bool marks the `n_maskable` coordinates that a budget counts: all but those of
-    normalisation layers. `weights` and `gradient` are the flat buffers of the working module.
+    normalisation layers. `weights` and `gradient` are the flat buffers of the working module. Every thread has a
+    working module of its own, so that clients can train side by side; `stochastic` says that the module draws random
+    numbers when it trains (dropout), which ties it to one thread.
 
     Args:
-        build: makes the module; called once, inside a seeded scope that leaves global generators alone.
+        build: makes the module; called inside a seeded scope that leaves global generators alone.
         classifier: dotted name of the last linear layer; its input is the representation that prototypes are
             made of. Default: the last module with `in_features` and `out_features`.
 
@@ -42,7 +45,6 @@ class TargetNetwork:
             module = build()
         _refuse(module)
         self._build = build
-        self.module = module
         self.classifier_name = classifier or _last_linear(module)
         head = module.get_submodule(self.classifier_name)
         self.feature_dim, self.n_classes = int(head.in_features), int(head.out_features)  # type: ignore[arg-type]
@@ -50,9 +52,32 @@ class TargetNetwork:
         self.n_parameters = self.tensors.total
         self.maskable = self.tensors.maskable_coordinates()
         self.n_maskable = int(self.maskable.sum())
-        self.weights, self.gradient = bind(module)
-        self._features: Tensor | None = None
-        head.register_forward_pre_hook(self._keep_features)
+        self.stochastic = any("Dropout" in type(part).__name__ for part in module.modules())
+        self._own = threading.local()
+        self._own.working = _Working(module, self.classifier_name)
+
+    @property
+    def module(self) -> nn.Module:
+        """This thread's working module."""
+        return self._working.module
+
+    @property
+    def weights(self) -> Tensor:
+        """(n_parameters,) float32, the working module's parameters."""
+        return self._working.weights
+
+    @property
+    def gradient(self) -> Tensor:
+        """(n_parameters,) float32, the working module's gradients."""
+        return self._working.gradient
+
+    @property
+    def _working(self) -> _Working:
+        working: _Working | None = getattr(self._own, "working", None)
+        if working is None:
+            with Streams(0).child("structure").as_torch_default():
+                working = self._own.working = _Working(self._build(), self.classifier_name)
+        return working
 
     def initial_weights(self, streams: Streams) -> Tensor:
         """(n_parameters,) float32: the module's own initialisation, drawn from the given stream."""
@@ -72,9 +97,9 @@ class TargetNetwork:
         With `edge_index` (2, edges) the module is called as `module(x, edge_index)` on the whole graph;
         `nodes` then picks the rows that are returned.
         """
-        logits: Tensor = self.module(x) if edge_index is None else self.module(x, edge_index)
-        features = self._features
-        self._features = None
+        working = self._working
+        logits: Tensor = working.module(x) if edge_index is None else working.module(x, edge_index)
+        features, working.features = working.features, None
         if features is None:
             raise ModelError(
                 f"classifier={self.classifier_name!r} was not called in the forward pass: "
@@ -92,8 +117,18 @@ class TargetNetwork:
                 value.copy_(weights[part].view_as(value))
         return module.eval()
 
-    def _keep_features(self, _module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        self._features = inputs[0]
+
+class _Working:
+    """One module, its flat buffers, and what its classifier was given last."""
+
+    def __init__(self, module: nn.Module, classifier: str) -> None:
+        self.module = module
+        self.weights, self.gradient = bind(module)
+        self.features: Tensor | None = None
+        module.get_submodule(classifier).register_forward_pre_hook(self._keep)
+
+    def _keep(self, _module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        self.features = inputs[0]
 
 
 def _refuse(module: nn.Module) -> None:
