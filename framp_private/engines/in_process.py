@@ -24,8 +24,8 @@ from framp_private.transcript import Delivery, Traffic, Transcript
 Drops = Callable[[str, int], bool]
 """(client, round) -> whether it stays silent in that round; enrolment is round -1."""
 
-Answer = Callable[[], tuple[bytes, ClientState]]
-"""Waits for a client's reply and its new state."""
+Answer = Callable[[], bytes]
+"""Waits for a client's reply."""
 
 
 def nobody_drops(client: str, round_index: int) -> bool:
@@ -80,7 +80,7 @@ class InProcess:
             self._carry(Delivery(trip, "down", name, request))
             if answer is None:
                 continue
-            reply, self.states[name] = answer()
+            reply = answer()
             self._carry(Delivery(trip, "up", name, reply))
             yield name, reply
 
@@ -102,8 +102,10 @@ class InProcess:
                     yield waiting.popleft()
             yield from waiting
 
-    def _handle(self, name: str, request: bytes) -> tuple[bytes, ClientState]:
-        return self._clients[name].handle(request, self.states[name])
+    def _handle(self, name: str, request: bytes) -> bytes:
+        """The client keeps what it answered even if the round breaks off before its reply is read."""
+        reply, self.states[name] = self._clients[name].handle(request, self.states[name])
+        return reply
 
     def _carry(self, delivery: Delivery) -> None:
         self.traffic.add(delivery.direction, delivery.data)

@@ -31,8 +31,11 @@ def committed(out: Path) -> int:
     return max((int(name[6:12]) for name in names), default=-1)
 
 
-def kill_at(out: Path, moment: float, inside_write: bool) -> bool:
-    """Runs until `moment` seconds after the first sign of life (or until a write is under way) and kills; False if it ended first."""
+def kill_at(out: Path, moment: float, inside_write: bool) -> tuple[bool, bool]:
+    """Runs until `moment` seconds after the first sign of life (or until a write is under way) and kills.
+
+    Returns whether it was killed before it ended, and whether the kill left half a checkpoint write behind.
+    """
     child = start(out)
     limit = time.monotonic() + 60
     before = committed(out)
@@ -55,7 +58,7 @@ def kill_at(out: Path, moment: float, inside_write: bool) -> bool:
     ended = child.poll() is not None
     child.kill()
     child.communicate()
-    return not ended
+    return not ended, bool(list((out / "checkpoint").glob("*.partial")))
 
 
 @pytest.fixture(scope="module")
@@ -65,12 +68,14 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     return snapshot(out)
 
 
-def survive(out: Path, whole: dict[str, object], kills: int, seed: int) -> None:
+def survive(out: Path, whole: dict[str, object], kills: int, seed: int) -> int:
+    """Kills and resumes; returns how many kills hit a checkpoint write."""
     rng = random.Random(seed)
-    killed = sum(kill_at(out, rng.uniform(0, 0.25), inside_write=rng.random() < 0.4) for _ in range(kills))
-    assert killed >= kills // 2, "the run ended before it could be killed"
+    hits = [kill_at(out, rng.uniform(0, 0.25), inside_write=rng.random() < 0.4) for _ in range(kills)]
+    assert sum(killed for killed, _ in hits) >= kills // 2, "the run ended before it could be killed"
     finish(start(out))
     assert snapshot(out) == whole
+    return sum(inside for _, inside in hits)
 
 
 def test_three_kills(tmp_path: Path, whole: dict[str, object]) -> None:
@@ -79,5 +84,5 @@ def test_three_kills(tmp_path: Path, whole: dict[str, object]) -> None:
 
 @pytest.mark.slow
 def test_twenty_kills(tmp_path: Path, whole: dict[str, object]) -> None:
-    for part in range(4):
-        survive(tmp_path / f"run-{part}", whole, 5, seed=part)
+    inside = [survive(tmp_path / f"run-{part}", whole, 5, seed=part) for part in range(4)]
+    assert sum(inside) >= 1, "no kill hit a checkpoint write"
