@@ -1,7 +1,8 @@
 """FRAMP and its baselines as recipes: generator x submodel rule x alignment x local training x step on the server.
 
 A `Method` is a value; the functions below are the named ones, with schedules searched on digits by validation
-accuracy, the same number of trials for each (docs/reproducing.md has the search and what was chosen). Change a part with `dataclasses.replace`, and bind a method to data with `federate`.
+accuracy, the same number of trials for each (docs/reproducing.md has the search and what was chosen).
+Change a part with `dataclasses.replace`, and bind a method to data with `federate`.
 
     >>> framp().hypernetwork is not None, fiarse().hypernetwork is None, local().exchanges
     (True, True, False)
