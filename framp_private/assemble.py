@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from framp_private.models.tabular import mlp
 from framp_private.models.target import TargetNetwork
 from framp_private.models.vision import lenet, resnet18, small_cnn
 from framp_private.presets import PRESETS
+from framp_private.privatise import privatise
 from framp_private.protections import PlainSum, Plan, Protection
 
 Settings = dict[str, Any]
@@ -111,24 +112,62 @@ def network_of(config: Config, schema: Schema) -> TargetNetwork:
 
 
 def plan_of(config: Config) -> Plan:
-    """The protection of each channel; a channel set to `none` stops a method that sends on it."""
-    chosen = config.protections.model_dump()
-    known: dict[str, Protection | None] = {"plain": PlainSum(), "none": None}
-    return Plan(**{channel: known[name] for channel, name in chosen.items()})
+    """The protection of each channel of a run without a guarantee.
+
+    Raises:
+        ConfigError: a protection that needs `privacy`.
+    """
+    known: dict[str, Protection | None] = {"auto": PlainSum(), "plain": PlainSum(), "none": None}
+    made: dict[str, Protection | None] = {}
+    for channel, name in config.protections.model_dump().items():
+        if name not in known:
+            raise ConfigError(
+                f"protections.{channel}={name!r} sizes its noise for a guarantee: say which, with privacy.epsilon=..."
+            )
+        made[channel] = known[name]
+    return Plan(**made)
 
 
-def federation_of(config: Config, network: TargetNetwork, clients: Sequence[str]) -> Federation:
-    """The federation of a config. Raises what `Federation` raises."""
+def federation_of(
+    config: Config, network: TargetNetwork, declared: Mapping[str, int], *, graph: bool = False
+) -> Federation:
+    """The federation of a config.
+
+    Args:
+        declared: clients in order, with the number of training records that each declares. graph: records are nodes.
+
+    Raises:
+        ConfigError, PlanError, PrivacyParameterError: see `privatise` and `Federation`.
+    """
+    method, bound = method_of(config), None
+    if config.privacy is not None and method.exchanges:
+        _refuse_clear(config)
+        private = privatise(method, network, config.privacy, config.rounds, graph=graph)
+        method, plan, bound = private.method, private.plan, private.prototype_bound
+    else:
+        plan = plan_of(config)
     return federate(
-        method_of(config),
+        method,
         network,
-        clients,
+        list(declared),
         rounds=config.rounds,
         budgets=config.budgets,
         clients_per_round=config.clients_per_round,
-        plan=plan_of(config),
+        plan=plan,
+        prototype_bound=bound,
+        declared=declared,
         seed=config.seed,
     )
+
+
+def _refuse_clear(config: Config) -> None:
+    """A wanted guarantee and a channel in the clear contradict each other."""
+    for channel, name in config.protections.model_dump().items():
+        if name == "plain":
+            raise ConfigError(
+                f"protections.{channel}='plain' sends in the clear, and privacy asks for a guarantee: "
+                f"use protections.{channel}=auto, or privacy=none"
+            )
 
 
 def _builder(name: str, schema: Schema) -> Callable[[], nn.Module]:

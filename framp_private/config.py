@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer, field_validator
 
 from framp_private.errors import ConfigError
 
@@ -63,7 +63,7 @@ class HypernetworkConfig(_Section):
 class DescriptorConfig(_Section):
     """How a client describes its data."""
 
-    encoder: Literal["warmup", "frozen"] = "warmup"
+    encoder: Literal["warmup", "frozen", "labels"] = "warmup"
     steps: int = Field(50, ge=0)
     learning_rate: float = Field(0.1, gt=0)
     class_wise: bool = False
@@ -86,12 +86,35 @@ class AlignmentConfig(_Section):
     records: int | None = Field(None, ge=1)
 
 
-class ProtectionsConfig(_Section):
-    """A protection for each channel: `plain` sends in the clear, `none` forbids the channel."""
+class SplitConfig(_Section):
+    """Shares of the privacy budget, in mu^2; channels that are not in use drop out."""
 
-    update: Literal["plain", "none"] = "plain"
-    prototypes: Literal["plain", "none"] = "plain"
-    descriptor: Literal["plain", "none"] = "plain"
+    update: float = Field(0.7, gt=0)
+    prototypes: float = Field(0.25, gt=0)
+    descriptor: float = Field(0.05, gt=0)
+
+
+class PrivacyConfig(_Section):
+    """What is guaranteed, and the bounds that the noise is sized for; the noise itself is calibrated, never set."""
+
+    unit: Literal["record", "client"] = "record"
+    epsilon: float = Field(8.0, gt=0)
+    delta: float = Field(1e-5, gt=0, lt=1)
+    split: SplitConfig = SplitConfig()
+    budget: float | None = Field(None, gt=0)
+    sampling_probability: float = Field(0.25, gt=0, le=1)
+    clip_norm: float = Field(1.0, gt=0)
+    prototype_clip_norm: float = Field(1.0, gt=0)
+    count_share: float = Field(0.2, gt=0, lt=1)
+    descriptor_clip_norm: float = Field(1.0, gt=0)
+
+
+class ProtectionsConfig(_Section):
+    """A protection for each channel: `auto` follows `privacy`, `plain` sends in the clear, `none` forbids it."""
+
+    update: Literal["auto", "plain", "none", "dp-sgd", "central-gaussian"] = "auto"
+    prototypes: Literal["auto", "plain", "none", "local-gaussian", "central-gaussian"] = "auto"
+    descriptor: Literal["auto", "plain", "none", "local-gaussian"] = "auto"
     metrics: Literal["none"] = "none"
 
 
@@ -122,7 +145,7 @@ class Config(_Section):
     rethreshold: bool = False
     seed: int = Field(0, ge=0)
     pullback: Literal["server", "client"] = "server"
-    privacy: Literal["none"] = "none"
+    privacy: PrivacyConfig | None = None
     server: ServerConfig = ServerConfig()
     hypernetwork: HypernetworkConfig | None = HypernetworkConfig()
     descriptor: DescriptorConfig = DescriptorConfig()
@@ -135,6 +158,15 @@ class Config(_Section):
     home_steps: int = Field(50, ge=1)
     home_learning_rate: float = Field(0.05, gt=0)
     threads: int = Field(1, ge=1)
+
+    @field_validator("privacy", mode="before")
+    @classmethod
+    def _no_privacy(cls, value: Any) -> Any:
+        return None if value == "none" else value
+
+    @field_serializer("privacy")
+    def _privacy_row(self, value: PrivacyConfig | None) -> Any:
+        return "none" if value is None else value.model_dump(mode="json")
 
     @field_validator("budgets")
     @classmethod

@@ -12,7 +12,10 @@
     ├── ProtocolError         a well-formed message that must be refused
     │   └── BelowThreshold    too few clients survived for the sum to be opened
     ├── CheckpointError       a checkpoint that is missing, truncated or altered
+    ├── PrivacyParameterError an epsilon, delta, clip or noise that no guarantee can be made of
     ├── LedgerError           a ledger that does not verify
+    ├── PrivacyBudgetExhausted    a release that would cost more than is left
+    ├── ReleaseLost           a release that was spent and whose bytes are gone
     └── RunError              a run folder that cannot be used as asked
 
 Messages name the value, the rule and the cure. Errors that stand for bad input carry `exit_status` 2.
@@ -30,7 +33,10 @@ __all__ = [
     "MissingData",
     "ModelError",
     "PlanError",
+    "PrivacyBudgetExhausted",
+    "PrivacyParameterError",
     "ProtocolError",
+    "ReleaseLost",
     "RunError",
     "WireError",
 ]
@@ -88,6 +94,22 @@ class CheckpointError(FrampError):
 
 class LedgerError(FrampError):
     """A ledger does not verify, or an entry does not belong to it."""
+
+
+class PrivacyParameterError(FrampError):
+    """An epsilon, delta, clip norm, sampling probability or noise of which no guarantee can be made."""
+
+    exit_status = 2
+
+
+class PrivacyBudgetExhausted(FrampError):
+    """A release would cost more than the account has left; nothing was sent."""
+
+    exit_status = 4
+
+
+class ReleaseLost(FrampError):
+    """A release was spent, and its bytes were lost before they were stored: it is never drawn again."""
 
 
 class RunError(FrampError):

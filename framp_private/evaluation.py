@@ -11,7 +11,7 @@ descriptor alone, at each budget.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
@@ -24,6 +24,7 @@ from framp_private.federated.federation import Federation
 from framp_private.federated.prototypes import GlobalPrototypes
 from framp_private.federated.server import ServerState
 from framp_private.models.target import TargetNetwork
+from framp_private.randomness import Entropy
 
 Table = dict[str, float | None]
 """Accuracy by budget name and under "mean"; None where there is nothing to measure."""
@@ -60,15 +61,19 @@ class Serving:
         federation = self.federation
         if federation.personalised and name not in self.descriptors:
             self.descriptors[name] = (
-                self.state.descriptors[name]
-                if name in self.state.descriptors
-                else federation.descriptor.compute(
-                    federation.network, federation.theta_0, data, federation.streams.child("descriptor", name)
-                )
+                self.state.descriptors[name] if name in self.state.descriptors else self._describe(name, data)
             )
         weights = federation.weights(self.state.phi, self.descriptors.get(name, torch.zeros(0)), budget)
         mask = federation.mask(weights, budget, self.state.moments)
         return Model(weights * mask, mask)
+
+    def _describe(self, name: str, data: ClientData) -> Tensor:
+        """What the server would know of a client that enrols now: with the channel's noise, where it has any."""
+        federation, protection = self.federation, self.federation.plan.descriptor
+        value = federation.describe(name, data)
+        if protection is not None and protection.randomised:
+            value = protection.reveal(protection.protect(value, Entropy()))
+        return federation.descriptor_of(value, data.n_train)
 
 
 def logits(network: TargetNetwork, weights: Tensor, data: ClientData, rows: Tensor, block: int = 128) -> Tensor:
@@ -151,7 +156,7 @@ def home_trained(
     learning_rate: float,
 ) -> Model:
     """A served model after `steps` more steps at home, on its own mask; nothing is released."""
-    trainer = replace(federation.trainer, steps=steps, learning_rate=learning_rate, momentum=0.0)
+    trainer = federation.trainer.at_home(steps, learning_rate)
     aligned = prototypes if federation.aligns else None
     streams = federation.streams.child("home", name)
     return Model(trainer.train(federation.network, model.weights, model.mask, data, aligned, streams, 0.0), model.mask)

@@ -15,9 +15,10 @@ from dataclasses import dataclass, replace
 
 from framp_private.errors import ConfigError
 from framp_private.federated.descriptor import DescriptorRule
+from framp_private.federated.dp_sgd import DpSGD
 from framp_private.federated.federation import Federation
 from framp_private.federated.local_training import Alignment, LocalSGD
-from framp_private.federated.prototypes import Weighting
+from framp_private.federated.prototypes import PrototypeBound, Weighting
 from framp_private.federated.pullback import Pullback, ServerStep
 from framp_private.models.hypernetwork import Generator, Hypernetwork, SharedBackbone
 from framp_private.models.psi import HypernetworkShape
@@ -40,7 +41,7 @@ class Method:
     name: str
     hypernetwork: HypernetworkShape | None
     submodel: SubmodelRule
-    trainer: LocalSGD
+    trainer: LocalSGD | DpSGD
     descriptor: DescriptorRule = DescriptorRule()
     step: ServerStep = ServerStep()
     pullback: Pullback = Pullback.SERVER
@@ -123,6 +124,8 @@ def federate(
     budgets: Sequence[float] = BUDGETS,
     clients_per_round: int | None = None,
     plan: Plan = UNPROTECTED,
+    prototype_bound: PrototypeBound | None = None,
+    declared: Mapping[str, int] | None = None,
     seed: int = 0,
 ) -> Federation:
     """Binds a method to a target network and the names of its clients.
@@ -130,6 +133,7 @@ def federate(
     Args:
         clients: names in order; client i gets `budgets[i mod len(budgets)]`.
         rounds: planned rounds, >= 1. clients_per_round: default all. plan: a protection for each channel.
+        prototype_bound: what one record may add to noised class sums. declared: public record numbers, by client.
         seed: of initialisation, sampling and batches.
 
     Raises:
@@ -158,4 +162,6 @@ def federate(
         streams=Streams(seed),
         weighting=method.weighting,
         prototype_records=method.prototype_records,
+        prototype_bound=prototype_bound,
+        declared=declared,
     )

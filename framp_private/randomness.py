@@ -17,10 +17,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import ClassVar, NoReturn
 
 import numpy as np
 import torch
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 _DEFAULT_GENERATOR = threading.RLock()
 
@@ -71,11 +72,57 @@ class Streams:
 
 
 class Entropy:
-    """Randomness of the operating system. It cannot be seeded, copied or stored."""
+    """Randomness of the operating system. It cannot be seeded, copied or stored.
+
+    Long draws are expanded by AES-256-CTR (NIST SP 800-38A, section 6.5) under a key that is drawn for that draw
+    alone, so there is no state that a fork or a resume could repeat.
+    """
+
+    seeded: ClassVar[bool] = False
+    """Whether draws can be repeated; a ledger that sees such a source makes no claim."""
 
     def bytes(self, count: int) -> bytes:
         """`count` unpredictable bytes; raises `OSError` or `NotImplementedError` if the system has none to give."""
         return os.urandom(count)
 
+    def keystream(self) -> Keystream:
+        """A stream of unpredictable bytes under a fresh 256-bit key; raises what `bytes` raises."""
+        return Keystream(self.bytes(32), self.bytes(16))
+
     def __reduce__(self) -> NoReturn:
         raise TypeError("Entropy is never serialised: draw from a new one after a fork or a resume")
+
+
+class SeededEntropy(Entropy):
+    """For tests of everything around the noise: repeatable, so whatever draws from it is not private.
+
+    A ledger that is told of it records `seeded noise` and has no epsilon.
+    """
+
+    seeded: ClassVar[bool] = True
+
+    def __init__(self, seed: int) -> None:
+        self._source = Streams(seed).child("seeded entropy").numpy()
+        self._lock = threading.Lock()
+
+    def bytes(self, count: int) -> bytes:
+        """The next `count` bytes of a seeded generator."""
+        with self._lock:
+            return self._source.bytes(count)
+
+
+class Keystream:
+    """The AES-256-CTR keystream of one key and one initial counter block; make it with `Entropy.keystream`."""
+
+    def __init__(self, key: bytes, counter: bytes) -> None:
+        self._encryptor = Cipher(algorithms.AES(key), modes.CTR(counter)).encryptor()
+
+    def fill(self, buffer: bytearray) -> None:
+        """Overwrites all of `buffer` with the next bytes of the stream."""
+        with memoryview(buffer) as whole:
+            for at in range(0, len(whole), len(_ZEROS)):
+                part = whole[at : at + len(_ZEROS)]
+                self._encryptor.update_into(_ZEROS[: len(part)], part)
+
+
+_ZEROS = memoryview(bytes(1 << 20))

@@ -6,6 +6,8 @@
     ledger.jsonl    the federation's ledger           ledgers/        one per client
     checkpoint/     the last committed state          transcript/     with --record-transcript
     summary.json    written last: the run is done     report.html     one self-contained file
+    clients/        replies that hold noise, as each client keeps them
+    run_id          with --ledger, the run's name in ledgers that serve several runs
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +23,9 @@ import yaml
 
 from framp_private.checkpoint import write_atomically
 from framp_private.errors import RunError
-from framp_private.privacy.ledger import Head, Ledger
+from framp_private.federated.client import ClientState
+from framp_private.randomness import Entropy
 
-UNPROTECTED_EVENT = "NonPrivateDpEvent"
 _STARTING = "config.yaml.partial"
 
 
@@ -68,6 +70,13 @@ class RunFolder:
         if not (self.path / "config.yaml").is_file():
             self.path.mkdir(parents=True, exist_ok=True)
             write_atomically(self.path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False).encode())
+
+    def run_id(self) -> str:
+        """A name that no other run has, made at the first call; the folder must have been started."""
+        path = self.path / "run_id"
+        if not path.is_file():
+            write_atomically(path, Entropy().bytes(8).hex().encode())
+        return path.read_text()
 
     def config(self) -> dict[str, Any]:
         """The resolved configuration; raises `RunError` if the folder holds no run."""
@@ -114,28 +123,21 @@ class RunFolder:
                 file.truncate(size)
 
 
-class Ledgers:
-    """The federation's ledger and one for each client, in a run folder."""
+@dataclass(frozen=True)
+class ClientStore:
+    """What each simulated client has on its own disk: its state, replaced after each reply that holds noise.
 
-    def __init__(self, folder: Path, clients: list[str]) -> None:
-        self._federation = Ledger.open(folder / "ledger.jsonl", unit="record")
-        self._clients = {
-            name: Ledger.open(folder / "ledgers" / f"{name}.jsonl", unit="record", owner=name) for name in clients
-        }
+    A reply is stored before it is delivered, so that after a crash it is resent byte for byte and never drawn again.
+    """
 
-    def spend(self, clients: tuple[str, ...], channels: tuple[str, ...], label: str) -> None:
-        """Before a release without guarantee: a row in the federation's ledger, and one in the ledger of each
-        client that
-        has none yet, as nothing that follows can make an infinite epsilon larger."""
-        if channels:
-            self._federation.spend(f"{UNPROTECTED_EVENT} on {', '.join(channels)}", label)
-            for name in clients:
-                self._clients[name].spend(UNPROTECTED_EVENT, "all channels, all rounds")
+    folder: Path
 
-    def heads(self) -> dict[str, dict[str, Any]]:
-        """Row count and hash of every ledger, by owner."""
-        heads: dict[str, Head] = {
-            "federation": self._federation.head,
-            **{name: ledger.head for name, ledger in self._clients.items()},
-        }
-        return {name: asdict(head) for name, head in heads.items()}
+    def save(self, name: str, state: ClientState) -> None:
+        """Replaces a client's state; it is on disk when this returns."""
+        self.folder.mkdir(exist_ok=True)
+        write_atomically(self.folder / f"{name}.state", state.to_bytes())
+
+    def load(self, name: str) -> ClientState | None:
+        """A client's state, None if it never stored one; raises `WireError` if it was altered."""
+        path = self.folder / f"{name}.state"
+        return ClientState.from_bytes(path.read_bytes()) if path.is_file() else None

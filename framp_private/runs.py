@@ -13,7 +13,9 @@ from framp_private.data.base import FederatedDataset
 from framp_private.datasets import load_dataset
 from framp_private.engines.in_process import RandomDrops
 from framp_private.errors import RunError
+from framp_private.federated.federation import Federation
 from framp_private.models.target import TargetNetwork
+from framp_private.privacy.events import Budget
 from framp_private.randomness import Entropy, Streams
 from framp_private.run_folder import RunFolder
 from framp_private.simulation import Simulation
@@ -44,7 +46,7 @@ def run_config(
         RunFolder(out).check(settings, resume)
     dataset = load_dataset(config, data_root, download)
     network = network_of(config, dataset.schema)
-    federation = federation_of(config, network, list(dataset.clients))
+    federation = _federation(config, network, dataset)
     if config.dropout:
         options = replace(options, drops=RandomDrops(config.dropout, Streams(config.seed).child("dropout")))
     options = replace(
@@ -54,6 +56,7 @@ def run_config(
         home_steps=config.home_steps,
         home_learning_rate=config.home_learning_rate,
         threads=config.threads,
+        budget=_budget(config),
     )
     return train(
         federation,
@@ -88,10 +91,22 @@ def load_run(
         raise RunError(f"{folder} was made with its own data and network: pass dataset= and network=")
     config = make_config(assignments=settings) if settings else make_config()
     dataset = dataset or load_dataset(config, data_root)
-    federation = federation_of(config, network or network_of(config, dataset.schema), list(dataset.clients))
+    federation = _federation(config, network or network_of(config, dataset.schema), dataset)
     simulation = Simulation(federation, dataset, exchanges=method_of(config).exchanges)
     checkpoint = load_checkpoint(stored.path / "checkpoint")
     if checkpoint is None:
         raise RunError(f"{folder} has no checkpoint: it was removed after the run")
     simulation.restore(checkpoint)
     return Run(simulation, summary, stored.path)
+
+
+def _federation(config: Config, network: TargetNetwork, dataset: FederatedDataset) -> Federation:
+    """In a simulation clients declare the record numbers they have."""
+    declared = {name: data.n_train for name, data in dataset.clients.items()}
+    return federation_of(config, network, declared, graph=dataset.schema.kind == "graph")
+
+
+def _budget(config: Config) -> Budget | None:
+    """What each account may spend in all: the guarantee itself, unless a larger budget for several runs is named."""
+    wanted = config.privacy
+    return Budget(wanted.budget or wanted.epsilon, wanted.delta) if wanted is not None else None

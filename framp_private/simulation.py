@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -11,19 +12,21 @@ from torch import Tensor
 from framp_private import evaluation
 from framp_private.checkpoint import Checkpoint
 from framp_private.data.base import FederatedDataset
-from framp_private.engines.in_process import Drops, InProcess, nobody_drops
+from framp_private.engines.in_process import Drops, InProcess, keep_nothing, nobody_drops
 from framp_private.errors import CheckpointError
 from framp_private.evaluation import Serving
+from framp_private.federated.accounts import Accounts
 from framp_private.federated.client import Client, ClientState
 from framp_private.federated.federation import Federation
 from framp_private.federated.prototypes import GlobalPrototypes
 from framp_private.federated.pullback import StepState
 from framp_private.federated.round import enrol, run_round
-from framp_private.federated.server import ServerState
+from framp_private.federated.server import ServerState, sample_cohort
 from framp_private.home import HomeTraining
 from framp_private.models.submodel import Moments
 from framp_private.protections import Channel
 from framp_private.randomness import Entropy
+from framp_private.run_folder import ClientStore
 from framp_private.transcript import Transcript
 
 
@@ -43,11 +46,25 @@ class Simulation:
         drops: Drops = nobody_drops,
         transcript: Transcript | None = None,
         threads: int = 1,
+        accounts: Accounts | None = None,
+        store: ClientStore | None = None,
+        entropy: Entropy | None = None,
     ) -> None:
         self.federation, self.dataset, self.exchanges = federation, dataset, exchanges
-        clients = {name: Client(name, data, federation, Entropy()) for name, data in dataset.clients.items()}
+        self.accounts = accounts or Accounts(federation)
+        self._store = store if federation.randomised else None
+        clients = {
+            name: Client(
+                name, data, federation, entropy or Entropy(), self.accounts.clients[name] if exchanges else None
+            )
+            for name, data in dataset.clients.items()
+        }
         self.engine = InProcess(
-            clients, drops=drops, transcript=transcript, threads=1 if federation.network.stochastic else threads
+            clients,
+            drops=drops,
+            transcript=transcript,
+            threads=1 if federation.network.stochastic else threads,
+            store=self._store.save if self._store is not None else keep_nothing,
         )
         self.state = ServerState.initial(federation)
         self.home = HomeTraining(federation, dataset) if not exchanges else None
@@ -71,6 +88,7 @@ class Simulation:
     def enrol(self) -> None:
         """What happens once, before the first round."""
         if self.exchanges:
+            self.accounts.spend_enrolment()
             self.engine.begin(-1)
             self.state = enrol(self.federation, self.state, self.engine.exchange)
 
@@ -81,6 +99,7 @@ class Simulation:
             self.home.step(index)
             self.state = ServerState(index + 1, self.state.phi, self.state.step, self.state.prototypes)
             return {"round": index + 1, "cohort": len(self.dataset.clients), "survivors": len(self.dataset.clients)}
+        self.accounts.spend_round(sample_cohort(self.federation, index))
         self.engine.begin(index)
         self.state, report = run_round(self.federation, self.state, self.engine.exchange)
         return {
@@ -136,12 +155,21 @@ class Simulation:
             moments,
             named("descriptor/"),
         )
+        if self.exchanges:
+            self.accounts.replay(sample_cohort(self.federation, index) for index in range(checkpoint.round_index))
         self.engine.states |= {
             name: ClientState.from_bytes(value.numpy().tobytes()) for name, value in named("client/").items()
         }
+        self.recover()
         self.engine.traffic.totals = {way: dict(sizes) for way, sizes in facts["traffic"].items()}
         if self.home is not None:
             self.home.weights |= named("home/")
+
+    def recover(self) -> None:
+        """What clients stored after the last checkpoint counts: those replies are resent, not drawn again."""
+        if self._store is not None:
+            stored = {name: self._store.load(name) for name in self.dataset.clients}
+            self.engine.states |= {name: state for name, state in stored.items() if state is not None}
 
     def facts(self) -> dict[str, Any]:
         """Everything of the run that is no array."""
@@ -150,4 +178,5 @@ class Simulation:
             "data": self.dataset.fingerprint,
             "step_count": self.state.step.count,
             "traffic": self.engine.traffic.totals,
+            "ledgers": {name: asdict(head) for name, head in self.accounts.heads().items()},
         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from time import perf_counter
 from typing import Any
 
@@ -66,7 +66,8 @@ def summarise(
         "selection": _selection(rows),
         "table": table,
         "by_client": _by_client(simulation, local, union, home),
-        "privacy": {claim.unit: claim.as_row() for claim in federation.plan.claims(simulation.channels)},
+        "privacy": {claim.unit: claim.as_row() for claim in simulation.accounts.claims(simulation.exchanges)},
+        "ledgers": {name: asdict(head) for name, head in simulation.accounts.heads().items()},
         "traffic": {way: {key: row[key] for key in TRAFFIC_KEYS} for way, row in simulation.traffic.items()},
         "parameters": {"target": federation.network.n_parameters, "phi": federation.generator.n_phi},
         "seconds": {phase: round(value, 3) for phase, value in seconds.phases.items()},

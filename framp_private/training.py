@@ -18,9 +18,12 @@ from framp_private.data.base import FederatedDataset
 from framp_private.engines.in_process import Drops, nobody_drops
 from framp_private.errors import RunError
 from framp_private.evaluation import Model
+from framp_private.federated.accounts import Accounts
 from framp_private.federated.federation import Federation
+from framp_private.privacy.chain import Head
+from framp_private.privacy.events import Budget
 from framp_private.report import render_report
-from framp_private.run_folder import Ledgers, RunFolder
+from framp_private.run_folder import ClientStore, RunFolder
 from framp_private.simulation import Simulation
 from framp_private.summary import Seconds, summarise
 from framp_private.transcript import Transcript
@@ -40,6 +43,8 @@ class Options:
         record_transcript: keep every delivered byte in the run folder.
         drops: which clients stay silent in which round (a simulated failure).
         threads: clients that train side by side; the models are the same for any number.
+        budget: what each account may spend; needed for a guarantee, as it names delta. ledger: a folder of ledgers that
+            this run continues; without it they are the run's own.
         on_round: a callback for progress.
     """
 
@@ -50,6 +55,8 @@ class Options:
     record_transcript: bool = False
     drops: Drops = nobody_drops
     threads: int = 1
+    budget: Budget | None = None
+    ledger: Path | None = None
     on_round: OnRound | None = None
 
 
@@ -102,7 +109,7 @@ def train(
         raise RunError("the federation's clients are not the data set's: pass list(dataset.clients) to federate")
     with one_thread():
         described = dict(config or {})
-        folder = _Folder(out, described, resume, dataset) if out is not None else None
+        folder = _Folder(out, described, resume) if out is not None else None
         transcript = Transcript(out / "transcript") if out is not None and options.record_transcript else None
         simulation = Simulation(
             federation,
@@ -111,12 +118,15 @@ def train(
             drops=options.drops,
             transcript=transcript,
             threads=options.threads,
+            accounts=_accounts(federation, folder, options),
+            store=ClientStore(out / "clients") if out is not None else None,
         )
         seconds = Seconds()
         rows = folder.restore(simulation, seconds) if folder is not None else None
         if rows is None:
             rows = []
-            _enrol(simulation, folder, seconds)
+            with seconds.measure("enrolment"):
+                simulation.enrol()
         while simulation.state.round_index < federation.rounds:
             rows.append(_round(simulation, folder, seconds, options))
         summary = summarise(
@@ -146,18 +156,20 @@ def one_thread() -> Iterator[None]:
 class _Folder:
     """A run folder while its run goes on."""
 
-    def __init__(self, path: Path, config: Mapping[str, Any], resume: bool, dataset: FederatedDataset) -> None:
+    def __init__(self, path: Path, config: Mapping[str, Any], resume: bool) -> None:
         self._files = RunFolder(path)
         self._files.start(config, resume)
-        self.ledgers = Ledgers(path, list(dataset.clients))
+        self.path, self.run_id = path, self._files.run_id
 
     def restore(self, simulation: Simulation, seconds: Seconds) -> list[dict[str, Any]] | None:
         """Goes back to the last checkpoint and returns the rows until then; None if there is none."""
         checkpoint = load_checkpoint(self._files.path / "checkpoint")
         self._files.cut_metrics(checkpoint.facts["metrics_bytes"] if checkpoint is not None else 0)
         if checkpoint is None:
+            simulation.recover()
             return None
         simulation.restore(checkpoint)
+        simulation.accounts.check({name: Head(**row) for name, row in checkpoint.facts["ledgers"].items()})
         seconds.phases |= checkpoint.facts["seconds"]
         return self._files.metrics()
 
@@ -169,32 +181,30 @@ class _Folder:
                 facts = {
                     **simulation.facts(),
                     "metrics_bytes": self._files.metrics_bytes(),
-                    "ledgers": self.ledgers.heads(),
                     "seconds": dict(seconds.phases),
                 }
                 done = Checkpoint(simulation.state.round_index, simulation.tensors(), facts)
                 save_checkpoint(self._files.path / "checkpoint", done)
 
     def finish(self, summary: dict[str, Any], rows: list[dict[str, Any]], config: Mapping[str, Any]) -> None:
-        """Adds the ledgers' heads, writes the report, then the summary, which marks the run as done."""
-        summary["ledgers"] = self.ledgers.heads()
+        """Writes the report, then the summary, which marks the run as done."""
         page = render_report(summary, rows, config, __version__)
         write_atomically(self._files.path / "report.html", page.encode())
         self._files.write_summary(summary)
 
 
-def _enrol(simulation: Simulation, folder: _Folder | None, seconds: Seconds) -> None:
-    if folder is not None and "descriptor" in simulation.channels:
-        folder.ledgers.spend(tuple(simulation.dataset.clients), ("descriptor",), "enrolment")
-    with seconds.measure("enrolment"):
-        simulation.enrol()
+def _accounts(federation: Federation, folder: _Folder | None, options: Options) -> Accounts:
+    """The run's accounts: in a folder of ledgers that several runs share, in its own folder, or in memory."""
+    if options.ledger is not None:
+        if folder is None:
+            raise RunError("a shared ledger needs a run folder, which names the run in it: pass out=")
+        run, scope = f"{folder.run_id()}/", f"all runs in {options.ledger.name}"
+        return Accounts(federation, budget=options.budget, folder=options.ledger, run=run, scope=scope)
+    return Accounts(federation, budget=options.budget, folder=folder.path if folder is not None else None)
 
 
 def _round(simulation: Simulation, folder: _Folder | None, seconds: Seconds, options: Options) -> dict[str, Any]:
     index, last = simulation.state.round_index, simulation.federation.rounds
-    if folder is not None:
-        uploads = tuple(channel for channel in simulation.channels if channel != "descriptor")
-        folder.ledgers.spend(tuple(simulation.dataset.clients), uploads, f"round {index}")
     with seconds.measure("rounds"):
         row = simulation.step()
     done = index + 1
@@ -203,7 +213,9 @@ def _round(simulation: Simulation, folder: _Folder | None, seconds: Seconds, opt
             row["accuracy"] = simulation.accuracies()
     row["traffic"] = {way: sum(sizes.values()) for way, sizes in simulation.traffic.items()}
     if folder is not None:
-        folder.record(simulation, row, done % options.checkpoint_every == 0 or done == last, seconds)
+        # clients keep one reply each, so no more than one round may be repeated where replies hold noise
+        due = simulation.federation.randomised or done % options.checkpoint_every == 0 or done == last
+        folder.record(simulation, row, due, seconds)
     if options.on_round is not None:
         options.on_round(done, row)
     return row

@@ -17,6 +17,7 @@ from functools import partial
 
 import torch
 
+from framp_private.errors import ReleaseLost
 from framp_private.federated.client import Client, ClientState
 from framp_private.randomness import Streams
 from framp_private.transcript import Delivery, Traffic, Transcript
@@ -24,8 +25,16 @@ from framp_private.transcript import Delivery, Traffic, Transcript
 Drops = Callable[[str, int], bool]
 """(client, round) -> whether it stays silent in that round; enrolment is round -1."""
 
-Answer = Callable[[], bytes]
-"""Waits for a client's reply."""
+Answer = Callable[[], bytes | None]
+"""Waits for a client's reply; None if it has none to give."""
+
+Store = Callable[[str, ClientState], None]
+"""Puts a client's state on its disk, before the reply that goes with it is delivered."""
+
+
+def keep_nothing(client: str, state: ClientState) -> None:
+    """For clients whose replies can be made again."""
+    del client, state
 
 
 def nobody_drops(client: str, round_index: int) -> bool:
@@ -59,8 +68,9 @@ class InProcess:
         drops: Drops = nobody_drops,
         transcript: Transcript | None = None,
         threads: int = 1,
+        store: Store = keep_nothing,
     ) -> None:
-        self._threads = threads
+        self._threads, self._store = threads, store
         self._clients, self._drops, self._transcript = clients, drops, transcript
         self.states = dict.fromkeys(clients, ClientState.new())
         self.traffic = Traffic()
@@ -81,6 +91,8 @@ class InProcess:
             if answer is None:
                 continue
             reply = answer()
+            if reply is None:
+                continue
             self._carry(Delivery(trip, "up", name, reply))
             yield name, reply
 
@@ -102,9 +114,17 @@ class InProcess:
                     yield waiting.popleft()
             yield from waiting
 
-    def _handle(self, name: str, request: bytes) -> bytes:
-        """The client keeps what it answered even if the round breaks off before its reply is read."""
-        reply, self.states[name] = self._clients[name].handle(request, self.states[name])
+    def _handle(self, name: str, request: bytes) -> bytes | None:
+        """The client keeps what it answered even if the round breaks off before its reply is read.
+
+        One whose release was spent before a crash and then lost has nothing to send: it counts as dropped out.
+        """
+        try:
+            reply, state = self._clients[name].handle(request, self.states[name])
+        except ReleaseLost:
+            return None
+        self._store(name, state)
+        self.states[name] = state
         return reply
 
     def _carry(self, delivery: Delivery) -> None:

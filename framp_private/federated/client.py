@@ -4,6 +4,9 @@ What it holds between requests is `ClientState`, a message like any other, so th
 or wakes up from a file at a real site. A reply is made once per round: the same request again gets the same
 reply, another request for a round already answered is refused, because two different releases would leak more
 than the one that was accounted.
+
+It keeps its own account: what a reply will cost is spent, and on disk, before anything of it is computed, and a release
+that would exceed the account's budget is refused here, whatever the server thinks is left.
 """
 
 from __future__ import annotations
@@ -17,7 +20,9 @@ from torch import Tensor
 
 from framp_private.data.base import ClientData
 from framp_private.errors import ProtocolError
+from framp_private.federated.accounts import Account
 from framp_private.federated.federation import Federation
+from framp_private.federated.local_training import AtHome
 from framp_private.federated.messages import (
     EnrolReply,
     EnrolRequest,
@@ -72,6 +77,7 @@ class Client:
     data: ClientData
     federation: Federation
     entropy: Entropy
+    account: Account | None = None
 
     def handle(self, request: bytes, state: ClientState) -> tuple[bytes, ClientState]:
         """Answers one request.
@@ -79,6 +85,8 @@ class Client:
         Raises:
             WireError: the bytes are no request. ProtocolError: another federation, a round that was answered before
             with other bytes or lies in the past, or values that do not fit the network.
+            PrivacyBudgetExhausted: the account has not enough left. ReleaseLost: this round's release was spent
+            before, and its bytes were lost.
         """
         digest = hashlib.sha256(request).digest()
         if state.reply and digest == state.request:
@@ -93,6 +101,8 @@ class Client:
         repeated = digest == state.request
         if round_index < state.answered or (state.request and round_index == state.answered and not repeated):
             raise ProtocolError(f"round={round_index} was answered before: a client answers each round once")
+        self._check(message)
+        self._spend(message)
         reply, state = self._answer(message, state)
         return reply, replace(
             state, answered=round_index, request=digest, reply=reply if self.federation.randomised else b""
@@ -101,21 +111,54 @@ class Client:
     def descriptor(self, state: ClientState) -> tuple[Tensor, ClientState]:
         """This client's descriptor, computed at the first call and kept."""
         if len(state.descriptor) == 0:
-            federation = self.federation
-            value = federation.descriptor.compute(
-                federation.network, federation.theta_0, self.data, federation.streams.child("descriptor", self.name)
-            )
-            state = replace(state, descriptor=value.numpy())
+            value = self.federation.describe(self.name, self.data)
+            state = replace(state, descriptor=value)
         return torch.from_numpy(state.descriptor), state
+
+    def _check(self, message: Request) -> None:
+        """Refuses a request that does not fit the federation, before anything is spent on it."""
+        federation, network = self.federation, self.federation.network
+        if isinstance(message, EnrolRequest):
+            return
+        if (federation.pullback is Pullback.SERVER) != isinstance(message, TrainRequest):
+            raise ProtocolError(
+                f"pullback={federation.pullback.value!r} was agreed, the request is a {type(message).__name__}"
+            )
+        if not 0 <= message.round_index < federation.rounds:
+            raise ProtocolError(f"round={message.round_index} must lie in 0 .. {federation.rounds - 1}")
+        if isinstance(message, TrainRequest):
+            kept = int(decode_mask(message.mask, network.n_parameters).sum())
+            if message.values.shape != (kept,) or not np.isfinite(message.values).all():
+                raise ProtocolError(f"the request's values do not fit its mask of {kept} coordinates")
+        elif message.phi.shape != (federation.generator.n_phi,) or not np.isfinite(message.phi).all():
+            raise ProtocolError(f"the request's phi must be {federation.generator.n_phi} finite values")
+        if message.prototypes.size and (
+            message.prototypes.shape != (network.n_classes, network.feature_dim)
+            or message.present.shape != (network.n_classes,)
+            or not np.isfinite(message.prototypes).all()
+        ):
+            raise ProtocolError(
+                f"the request's prototypes must be {network.n_classes} x {network.feature_dim} finite values"
+            )
+
+    def _spend(self, message: Request) -> None:
+        """Spends what the reply will cost, before it is computed."""
+        if self.account is None:
+            return
+        federation = self.federation
+        if isinstance(message, EnrolRequest):
+            releases = {"enrolment/descriptor": federation.event("descriptor", self.name)}
+        else:
+            channels = [channel for channel in federation.channels if channel != "descriptor"]
+            releases = {
+                f"round {message.round_index}/{channel}": federation.event(channel, self.name) for channel in channels
+            }
+        self.account.spend(releases, seeded=self.entropy.seeded, resend=not federation.randomised)
 
     def _answer(self, message: Request, state: ClientState) -> tuple[bytes, ClientState]:
         if isinstance(message, EnrolRequest):
             descriptor, state = self.descriptor(state)
             return encode(EnrolReply(self._protect("descriptor", descriptor.numpy()))), state
-        if (self.federation.pullback is Pullback.SERVER) != isinstance(message, TrainRequest):
-            raise ProtocolError(
-                f"pullback={self.federation.pullback.value!r} was agreed, the request is a {type(message).__name__}"
-            )
         update, state = (
             self._train(message, state) if isinstance(message, TrainRequest) else self._train_phi(message, state)
         )
@@ -128,8 +171,6 @@ class Client:
         """Trains the submodel that was sent; uploads given minus trained on the mask's coordinates."""
         network = self.federation.network
         mask = torch.from_numpy(decode_mask(message.mask, network.n_parameters))
-        if message.values.shape != (int(mask.sum()),) or not np.isfinite(message.values).all():
-            raise ProtocolError(f"the request's values do not fit its mask of {int(mask.sum())} coordinates")
         given = torch.zeros(network.n_parameters)
         given[mask] = torch.from_numpy(message.values)
         delta = given - self._trained(given, mask, message)
@@ -138,8 +179,6 @@ class Client:
     def _train_phi(self, message: PhiRequest, state: ClientState) -> tuple[bytes, ClientState]:
         """Generates and masks its own submodel from phi, trains it, uploads its contribution to the step on phi."""
         federation, budget = self.federation, self.federation.budgets[self.name]
-        if message.phi.shape != (federation.generator.n_phi,) or not np.isfinite(message.phi).all():
-            raise ProtocolError(f"the request's phi must be {federation.generator.n_phi} finite values")
         phi = torch.from_numpy(message.phi)
         descriptor, state = self.descriptor(state) if federation.personalised else (torch.zeros(0), state)
         moments = (
@@ -168,9 +207,9 @@ class Client:
                 torch.from_numpy(message.prototypes), torch.from_numpy(message.present).bool()
             )
         streams = federation.streams.child("local", self.name, message.round_index)
-        return federation.trainer.train(
-            federation.network, given, mask, self.data, prototypes, streams, federation.progress(message.round_index)
-        )
+        home = AtHome(self.entropy, federation.declared_by(self.name))
+        progress = federation.progress(message.round_index)
+        return federation.trainer.train(federation.network, given, mask, self.data, prototypes, streams, progress, home)
 
     def _local_prototypes(self, round_index: int) -> np.ndarray:
         """Class sums under the weights that training left loaded, over all training records or a fresh sample."""
@@ -179,7 +218,7 @@ class Client:
         if limit is not None and limit < len(rows):
             generator = federation.streams.child("prototypes", self.name, round_index).torch()
             rows = rows[torch.randperm(len(rows), generator=generator)[:limit]]
-        return local_prototypes(federation.network, self.data, rows, federation.weighting)
+        return local_prototypes(federation.network, self.data, rows, federation.weighting, federation.prototype_bound)
 
     def _protect(self, channel: Channel, value: np.ndarray) -> bytes:
         return self.federation.plan.protection(channel).protect(value, self.entropy)

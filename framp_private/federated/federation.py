@@ -10,17 +10,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from framp_private.data.base import ClientData
 from framp_private.errors import PlanError
 from framp_private.federated.descriptor import DescriptorRule
-from framp_private.federated.local_training import LocalSGD
-from framp_private.federated.prototypes import Weighting
+from framp_private.federated.local_training import LocalTrainer
+from framp_private.federated.prototypes import PrototypeBound, Weighting
 from framp_private.federated.pullback import Pullback, ServerStep, contribution_size
 from framp_private.models.hypernetwork import Generator, SharedBackbone
 from framp_private.models.submodel import Moments, SubmodelRule, kept
 from framp_private.models.target import TargetNetwork
+from framp_private.privacy.claims import Unit
+from framp_private.privacy.events import Event
 from framp_private.protections.base import Channel
 from framp_private.protections.plan import Plan
 from framp_private.randomness import Streams
@@ -40,16 +44,20 @@ class Federation:
         streams: seeded randomness of initialisation, sampling and batches.
         weighting: how prototypes are weighted.
         prototype_records: at most so many training records, drawn anew each round, make a client's class sums.
+        prototype_bound: what one record may add to the class sums, where the channel is noised.
+        declared: client -> number of training records it declared at enrolment, a public divisor; needed where training
+            or the descriptor is private. It need not be true for the guarantee to hold.
 
     Raises:
-        PlanError: a channel in use has no protection, or a secure sum stands where single values are needed.
+        PlanError: a channel in use has no protection, a secure sum stands where single values are needed, or a
+            noised channel is fed by something that no bound on one record holds for.
         ModelError: a budget is outside (0, 1] or keeps nothing.
     """
 
     network: TargetNetwork
     generator: Generator
     submodel: SubmodelRule
-    trainer: LocalSGD
+    trainer: LocalTrainer
     descriptor: DescriptorRule
     step: ServerStep
     plan: Plan
@@ -60,6 +68,8 @@ class Federation:
     streams: Streams
     weighting: Weighting = "counts"
     prototype_records: int | None = None
+    prototype_bound: PrototypeBound | None = None
+    declared: Mapping[str, int] | None = None
 
     def __post_init__(self) -> None:
         for budget in set(self.budgets.values()):
@@ -82,6 +92,7 @@ class Federation:
                 "a server-side pullback needs each client's update, which a sum does not give: use pullback='client'"
             )
         self.plan.check(self.channels, per_client)
+        self._check_private()
 
     @cached_property
     def channels(self) -> tuple[Channel, ...]:
@@ -93,7 +104,62 @@ class Federation:
     @property
     def randomised(self) -> bool:
         """Whether a reply draws from `Entropy`, so that it must be stored and resent rather than made again."""
-        return any(self.plan.protection(channel).randomised for channel in self.channels)
+        noised = any(self.plan.protection(channel).randomised for channel in self.channels)
+        return noised or self.trainer.event(0) is not None
+
+    def event(self, channel: Channel, client: str) -> Event:
+        """What one release by a client on a channel costs, from the value that makes it: trainer or protection."""
+        size = {
+            "descriptor": self.descriptor.size(self.network),
+            "update": self.update_size(self.budgets[client]),
+            "prototypes": self.prototypes_size(),
+        }[channel]
+        made = self.trainer.event(size) if channel == "update" else None
+        return made or self.plan.protection(channel).event(tuple(self.budgets), size)
+
+    @cached_property
+    def unit(self) -> Unit:
+        """The unit of every event of this run: record, unless all channels protect whole clients."""
+        events = [self.event(channel, next(iter(self.budgets))) for channel in self.channels]
+        units = {event.unit for event in events if event.private}
+        if len(units) > 1:
+            raise PlanError("channels protect different units, record and client: units are never added, choose one")
+        return units.pop() if units else "record"
+
+    @property
+    def trust(self) -> str:
+        """Whom the guarantee needs to be honest: the weakest demand that holds for all channels."""
+        if self.unit == "client":
+            return "trusted server"
+        return "any server: each client adds its own noise"
+
+    def planned(self, client: str) -> list[tuple[Event, int]]:
+        """Every release a client may make in this run, with its count: at most one per round and channel."""
+        return [
+            (self.event(channel, client), 1 if channel == "descriptor" else self.rounds) for channel in self.channels
+        ]
+
+    def _check_private(self) -> None:
+        """Refuses sums over records whose terms no bound holds for, where noise would suggest that one did."""
+        events = {channel: self.event(channel, next(iter(self.budgets))) for channel in self.channels}
+        private = {channel for channel, event in events.items() if event.private and event.unit == "record"}
+        if private and self.declared is None:
+            raise PlanError("a record-level guarantee divides by declared record numbers: pass declared= to federate")
+        if "descriptor" in private and not self.descriptor.public:
+            raise PlanError(
+                f"descriptor.encoder={self.descriptor.encoder!r} lets one record move all others' vectors: "
+                "under a record-level guarantee use 'frozen' or 'labels'"
+            )
+        if "prototypes" in private:
+            bound, clip = self.prototype_bound, getattr(self.plan.prototypes, "clip_norm", None)
+            if bound is None or clip is None or bound.clip_norm > clip:
+                raise PlanError(
+                    f"prototypes are noised for clip_norm={clip} and bounded by {bound}: the bound must be at most that"
+                )
+            if self.weighting != "counts" or self.prototype_records is not None:
+                raise PlanError(
+                    "noised prototypes are sums over all records: use alignment.prototypes=counts and no records limit"
+                )
 
     @property
     def personalised(self) -> bool:
@@ -113,6 +179,27 @@ class Federation:
     def phi_0(self) -> Tensor:
         """(n_phi,) the generator before the first round."""
         return self.generator.initial(self.theta_0, self.streams.child("initial hypernetwork"))
+
+    def declared_by(self, client: str) -> int:
+        """The public record number of a client, 1 where none is needed."""
+        return self.declared[client] if self.declared is not None else 1
+
+    def describe(self, client: str, data: ClientData) -> np.ndarray:
+        """(d,) what the descriptor channel's protection is given: a mean, or where it is noised a clipped sum."""
+        clip = self._descriptor_clip
+        if clip is not None:
+            return self.descriptor.clipped_sum(self.network, self.theta_0, data, clip).numpy()
+        streams = self.streams.child("descriptor", client)
+        return self.descriptor.compute(self.network, self.theta_0, data, streams).numpy()
+
+    def descriptor_of(self, revealed: np.ndarray, declared: int) -> Tensor:
+        """(d,) float32 the descriptor from what the channel delivered: a noised sum is divided by the declared size."""
+        divisor = 1 if self._descriptor_clip is None else declared
+        return torch.from_numpy((revealed / divisor).astype(np.float32))
+
+    @property
+    def _descriptor_clip(self) -> float | None:
+        return getattr(self.plan.descriptor, "clip_norm", None)
 
     def weights(self, phi: Tensor, descriptor: Tensor, budget: float) -> Tensor:
         """(n_parameters,) generated weights for one descriptor and budget, not yet masked."""
@@ -160,6 +247,8 @@ class Federation:
             "seed": self.streams,
             "weighting": self.weighting,
             "prototype_records": self.prototype_records,
+            "prototype_bound": self.prototype_bound,
+            "declared": dict(self.declared) if self.declared is not None else None,
         }
         return hashlib.sha256(repr(_plain(facts)).encode()).digest()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 import torch
@@ -19,7 +19,8 @@ from torch.nn import functional
 from framp_private.data.base import ClientData
 from framp_private.federated.prototypes import GlobalPrototypes
 from framp_private.models.target import TargetNetwork
-from framp_private.randomness import Streams
+from framp_private.privacy.events import Event
+from framp_private.randomness import Entropy, Streams
 
 Decay = Literal["constant", "linear", "cosine"]
 
@@ -29,22 +30,6 @@ def decayed(decay: Decay, progress: float) -> float:
     if decay == "constant":
         return 1.0
     return 1 - progress if decay == "linear" else (1 + math.cos(math.pi * progress)) / 2
-
-
-class LocalTrainer(Protocol):
-    """Trains a submodel on one client's records."""
-
-    def train(
-        self,
-        network: TargetNetwork,
-        weights: Tensor,
-        mask: Tensor,
-        data: ClientData,
-        prototypes: GlobalPrototypes | None,
-        streams: Streams,
-        progress: float,
-    ) -> Tensor:
-        """Trained (n_parameters,) weights, zero outside the bool mask; the network is left loaded with them."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +60,41 @@ class Alignment:
 
 
 @dataclass(frozen=True)
+class AtHome:
+    """What only the client has: its source of noise, and the public number of records it declared as a divisor."""
+
+    entropy: Entropy
+    declared: int
+
+
+class LocalTrainer(Protocol):
+    """Trains a submodel on one client's records."""
+
+    @property
+    def alignment(self) -> Alignment:
+        """The prototype term."""
+
+    def event(self, size: int) -> Event | None:
+        """What the trained weights of one round cost, for `size` kept coordinates; None if training adds no noise."""
+
+    def at_home(self, steps: int, learning_rate: float) -> LocalTrainer:
+        """What goes on training the served model for its owner alone: nothing of it leaves, so nothing is noised."""
+
+    def train(
+        self,
+        network: TargetNetwork,
+        weights: Tensor,
+        mask: Tensor,
+        data: ClientData,
+        prototypes: GlobalPrototypes | None,
+        streams: Streams,
+        progress: float,
+        home: AtHome | None = None,
+    ) -> Tensor:
+        """Trained (n_parameters,) weights, zero outside the bool mask; the network is left loaded with them."""
+
+
+@dataclass(frozen=True)
 class LocalSGD:
     """Plain SGD on the kept coordinates.
 
@@ -97,6 +117,15 @@ class LocalSGD:
     fiarse: bool = False
     rethreshold: bool = False
 
+    def event(self, size: int) -> Event | None:
+        """None: no noise."""
+        del size
+        return None
+
+    def at_home(self, steps: int, learning_rate: float) -> LocalSGD:
+        """The same without momentum, at a step of its own."""
+        return replace(self, steps=steps, learning_rate=learning_rate, momentum=0.0)
+
     def train(
         self,
         network: TargetNetwork,
@@ -106,8 +135,10 @@ class LocalSGD:
         prototypes: GlobalPrototypes | None,
         streams: Streams,
         progress: float,
+        home: AtHome | None = None,
     ) -> Tensor:
         """See `LocalTrainer`. Batches are drawn without replacement, reshuffled when the records run out."""
+        del home
         keep = mask.to(weights.dtype)
         rate = self.learning_rate * decayed(self.decay, progress)
         threshold = float(weights[mask & network.maskable].abs().min()) if self.fiarse or self.rethreshold else 0.0
@@ -121,7 +152,7 @@ class LocalSGD:
                     gradient.add_(current, alpha=self.weight_decay)
                 gradient.mul_(keep)
                 if self.fiarse:
-                    gradient.mul_(_fiarse_factor(current, threshold, network.maskable))
+                    gradient.mul_(fiarse_factor(current, threshold, network.maskable))
                 if self.rethreshold:
                     gradient.mul_(current.abs().ge(threshold).logical_or_(~network.maskable))
                 if velocity is not None:
@@ -162,8 +193,8 @@ def batches(data: ClientData, steps: int, batch_size: int | None, streams: Strea
         yield order[at : at + batch_size]
 
 
-def _fiarse_factor(weights: Tensor, threshold: float, maskable: Tensor) -> Tensor:
-    """The factor above; 1 on normalisation layers, and where weight and threshold are both zero."""
+def fiarse_factor(weights: Tensor, threshold: float, maskable: Tensor) -> Tensor:
+    """FIARSE's factor (see `LocalSGD`): 1 on normalisation layers, and where weight and threshold are both zero."""
     size = weights.abs()
     factor = 1 + 2 * size * threshold / (size + threshold).square().clamp(min=1e-24)
     return torch.where(maskable, factor, 1.0)

@@ -62,9 +62,11 @@ def enrol(federation: Federation, state: ServerState, exchange: Exchange) -> Ser
         value = protection.reveal(decode(reply, EnrolReply).descriptor)
         if value.shape != (size,):
             raise ProtocolError(f"client {client!r} sent a descriptor of shape {value.shape}, must be ({size},)")
-        descriptors[client] = torch.from_numpy(value)
+        descriptors[client] = federation.descriptor_of(value, federation.declared_by(client))
     missing = sorted(set(federation.budgets) - set(descriptors))
-    if missing:
+    if missing and federation.randomised:  # spent and lost in a crash: never drawn again, so nothing is known of them
+        descriptors |= {client: torch.zeros(size) for client in missing}
+    elif missing:
         raise ProtocolError(
             f"no descriptor from {', '.join(missing)}: every client must answer once before the first round"
         )

@@ -158,7 +158,9 @@ def apply(federation: Federation, state: ServerState, totals: Mapping[Channel, T
     phi, step = federation.step.apply(
         federation.generator, state.phi, state.step, total, federation.cohort, federation.progress(state.round_index)
     )
-    prototypes = state.prototypes.after(totals["prototypes"].value) if "prototypes" in totals else state.prototypes
+    prototypes = state.prototypes
+    if "prototypes" in totals:
+        prototypes = prototypes.after(totals["prototypes"].value, federation.prototype_bound)
     moments = state.moments
     if federation.submodel.needs_moments:
         moved, _ = federation.step.update(federation.generator, total, federation.cohort)

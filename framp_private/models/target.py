@@ -108,6 +108,19 @@ class TargetNetwork:
         features = features.flatten(1)
         return (logits, features) if nodes is None else (logits[nodes], features[nodes])
 
+    def functional(self, weights: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits and representations of records (n, ...) under (n_parameters,) weights; torch.func may trace it."""
+        working = self._working
+        named = {
+            name: weights[part].view(shape)
+            for name, part, shape in zip(self.tensors.names, self.tensors.slices(), self.tensors.shapes, strict=True)
+        }
+        logits: Tensor = torch.func.functional_call(working.module, named, (x,))
+        features, working.features = working.features, None
+        if features is None:
+            raise ModelError(f"classifier={self.classifier_name!r} was not called in the forward pass")
+        return logits, features.flatten(1)
+
     def as_module(self, weights: Tensor) -> nn.Module:
         """An independent module with these weights, in evaluation mode, for prediction outside the federation."""
         with Streams(0).child("structure").as_torch_default():

@@ -46,14 +46,17 @@ class Claim:
         return self.epsilon is not None and math.isfinite(self.epsilon)
 
 
-def no_guarantee(unit: Unit) -> Claim:
+THIS_RUN = "this run alone"
+
+
+def no_guarantee(unit: Unit, scope: str = THIS_RUN) -> Claim:
     """The claim of a run in which something left a client without noise."""
-    return Claim(unit, None, None, "add/remove", "none: every receiver of a message is trusted", "this run alone")
+    return Claim(unit, None, None, "add/remove", "none: every receiver of a message is trusted", scope)
 
 
 def nothing_released(unit: Unit) -> Claim:
     """The claim of a run in which nothing left any client."""
-    return Claim(unit, 0.0, 0.0, "add/remove", "nobody: no message was sent", "this run alone")
+    return Claim(unit, 0.0, 0.0, "add/remove", "nobody: no message was sent", THIS_RUN)
 
 
 def statement(claims: Sequence[Claim]) -> str:

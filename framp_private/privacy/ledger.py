@@ -1,104 +1,246 @@
-"""An append-only, hash-chained record of what was released under which guarantee.
+"""The ledger: what was released, what it cost, and what may still be spent.
 
-One JSON object per line. Each row carries the SHA-256 of the row before it and its own; the first is a genesis
-row that fixes the unit and the neighbouring relation. `verify` finds an edited, dropped or reordered row; a
-cut tail shows only against a known head (count and hash), which the summary and every checkpoint hold. A
-complete rewrite is found only by comparing heads.
+One account has one owner, one unit and one neighbouring relation. Rows are chained (`privacy/chain.py`) and
+written ahead: a row is on disk before the release that it stands for leaves the process, so a crash in between
+counts as spent. A label is spent once, ever; its release may be resent but never drawn again.
 
-A row is on disk before the release it stands for leaves the process, so a crash in between counts as spent.
-Spending the same label again is the same release, and writes nothing; another event under a known label is refused.
+    >>> from dp_accounting import GaussianDpEvent
+    >>> ledger = Ledger.open(None, unit="record", budget=Budget(1.0, 1e-5))
+    >>> ledger.spend(GaussianDpEvent(10.0), "round 0")
+    True
+    >>> round(ledger.epsilon(1e-5), 2)
+    0.37
+    >>> ledger.would_exceed(GaussianDpEvent(1.0), Budget(1.0, 1e-5))
+    True
+
+Two numbers come out of it. `epsilon` is a PLD composition, which needs events that were fixed before the first
+release; it says so by holding one plan at most. Decisions taken on the way use RDP, which adds up in constant time
+and holds as a filter; where RDP refuses, a plan that was declared before the first release may still pass as a whole.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from framp_private.errors import LedgerError
+from dp_accounting import DpEvent
+
+from framp_private.errors import LedgerError, PrivacyBudgetExhausted
+from framp_private.privacy import accounting
+from framp_private.privacy.chain import Chain, Head, read_chain
 from framp_private.privacy.claims import Unit
+from framp_private.privacy.events import Budget, Event, Relation, check_delta, from_row, leaves
 
-_NO_ROW = "0" * 64
-
-
-@dataclass(frozen=True)
-class Head:
-    """Row count and hash of the last row: enough to tell whether a ledger lost or changed anything."""
-
-    rows: int
-    hash: str
+Row = dict[str, Any]
+Rows = list[Row]
 
 
 class Ledger:
-    """One open ledger. Make it with `open`."""
+    """One open account. Make it with `open`."""
 
-    def __init__(self, path: Path, rows: list[dict[str, Any]]) -> None:
-        self._path, self._rows = path, len(rows)
-        self._hash = rows[-1]["hash"] if rows else _NO_ROW
-        self._spent = {row["label"]: row["event"] for row in rows if row["kind"] == "spend"}
+    def __init__(self, chain: Chain, unit: Unit, relation: Relation, owner: str, budget: Budget | None) -> None:
+        self.unit, self.relation, self.owner, self.budget = unit, relation, owner, budget
+        self._chain = chain
+        self._spent: dict[str, Row] = {}
+        self._counts: Counter[str] = Counter()
+        self._noise_values = 0
+        self._rdp = accounting.rdp_vector({}, relation)
+        self._plans: dict[str, Rows] = {}
 
     @classmethod
-    def open(cls, path: Path, *, unit: Unit, relation: str = "add/remove", owner: str = "federation") -> Ledger:
-        """Opens or starts a ledger; a last line that a crash cut short is removed, as its release never happened.
+    def open(
+        cls,
+        path: Path | None,
+        *,
+        unit: Unit,
+        relation: Relation = "add/remove",
+        owner: str = "federation",
+        budget: Budget | None = None,
+    ) -> Ledger:
+        """Opens or starts an account; without a path it lives in memory.
+
+        Args:
+            budget: what `spend` may not exceed; without one nothing is refused.
 
         Raises:
             LedgerError: the file does not verify, or belongs to another unit, relation or owner.
         """
+        chain, rows = Chain.open(path)
         genesis = {"unit": unit, "relation": relation, "owner": owner}
-        if path.exists():
-            _drop_torn_line(path)
-        if not path.exists() or path.stat().st_size == 0:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            ledger = cls(path, [])
-            ledger._append({"kind": "genesis", **genesis})
+        ledger = cls(chain, unit, relation, owner, budget)
+        if not rows:
+            chain.append([{"kind": "genesis", **genesis}])
             return ledger
-        rows = _read(path)
         found = {key: rows[0].get(key) for key in genesis}
         if found != genesis:
             raise LedgerError(
                 f"{path} is a ledger of {found}, not of {genesis}: one account has one unit, relation and owner"
             )
-        return cls(path, rows)
+        for row in rows[1:]:
+            ledger._take(row)
+        return ledger
 
     @property
     def head(self) -> Head:
         """Row count and last hash."""
-        return Head(self._rows, self._hash)
+        return self._chain.head
 
-    def spend(self, event: str, label: str) -> None:
-        """Records a release before it happens. Repeating a label with the same event is a no-op.
+    @property
+    def releases(self) -> int:
+        """How many labels were spent."""
+        return len(self._spent)
+
+    def verify(self, head: Head | None = None) -> Head:
+        """The head, after checking that the account goes on from `head`, one that was known before.
 
         Raises:
-            LedgerError: the label was spent under another event.
+            LedgerError: rows were cut off or replaced since.
         """
-        known = self._spent.get(label)
-        if known is None:
-            self._append({"kind": "spend", "event": event, "label": label})
-            self._spent[label] = event
-        elif known != event:
-            raise LedgerError(f"label={label!r} was spent as {known}, not {event}: a release has one event")
+        if head is not None and not self._chain.continues(head):
+            raise LedgerError(
+                f"the ledger of {self.owner!r} has {self.head.rows} rows and never had the known head, row {head.rows} "
+                f"({head.hash[:12]}): rows were cut off or replaced; spending stops"
+            )
+        return self.head
 
-    def _append(self, row: dict[str, Any]) -> None:
-        row = {**row, "previous": self._hash}
-        row["hash"] = _hash(row)
-        line = json.dumps(row, sort_keys=True) + "\n"
-        with self._path.open("ab") as file:
-            file.write(line.encode())
-            file.flush()
-            os.fsync(file.fileno())
-        self._rows, self._hash = self._rows + 1, row["hash"]
+    def has(self, label: str) -> bool:
+        """Whether a label was spent."""
+        return label in self._spent
+
+    def declare(self, plan: Iterable[tuple[Event, int]], label: str) -> None:
+        """Records what is going to be released, before the first of it. Declaring the same label again is a no-op.
+
+        Args:
+            plan: events and how often each may happen. label: of this plan, a run's name.
+
+        Raises:
+            LedgerError: an event of another unit or relation, or the label stands for another plan.
+        """
+        rows = [{**self._own(event).to_row(), "count": count} for event, count in plan]
+        if label not in self._plans:
+            self._chain.append([{"kind": "plan", "label": label, "events": rows}])
+            self._plans[label] = rows
+        elif self._plans[label] != rows:
+            raise LedgerError(f"plan {label!r} was declared with other events: a run keeps the plan it began with")
+
+    def spend(self, event: Event | DpEvent, label: str) -> bool:
+        """Records a release before it happens. Returns False where the label was spent before by the same event.
+
+        A bare `DpEvent` is taken to have the account's unit and relation.
+
+        Raises:
+            LedgerError: another unit or relation, an unknown event, or a label that stands for another event.
+            PrivacyBudgetExhausted: the account has a budget and the release would exceed it; nothing is written.
+        """
+        return self.spend_all({label: event})
+
+    def spend_all(self, releases: Mapping[str, Event | DpEvent]) -> bool:
+        """Records several releases with one write, all or none; False where all were spent before. See `spend`."""
+        new: dict[str, Event] = {}
+        for label, given in releases.items():
+            event = self._own(given)
+            known = self._spent.get(label)
+            if known is None:
+                new[label] = event
+            elif known != event.to_row():
+                raise LedgerError(
+                    f"label={label!r} was spent as {known}, not {event.to_row()}: a release has one event"
+                )
+        if not new:
+            return False
+        if self.budget is not None and self._exceeds(list(new.values()), self.budget):
+            raise PrivacyBudgetExhausted(
+                f"{', '.join(new)} would exceed the budget of {self.owner!r}, epsilon={self.budget.epsilon:g} at "
+                f"delta={self.budget.delta:g} for unit {self.unit}: nothing was released; stop here, "
+                "or plan fewer releases or more noise"
+            )
+        rows = [{"kind": "spend", "label": label, **event.to_row()} for label, event in new.items()]
+        self._chain.append(rows)
+        for row in rows:
+            self._take(row)
+        return True
+
+    def epsilon(self, delta: float) -> float:
+        """What was spent so far, at `delta` in (0, 1); infinite where something was released without a guarantee.
+
+        With at most one declared plan this is a PLD composition (never more than RDP gives), which holds for events
+        that were fixed before the first release; with several plans, RDP alone.
+
+        Raises:
+            PrivacyParameterError: delta outside (0, 1).
+        """
+        check_delta(delta)
+        if len(self._plans) > 1:
+            return accounting.filter_epsilon(self._rdp, delta, self._noise_values)
+        return accounting.epsilon(self._counts, self.relation, delta, self._noise_values)
+
+    def would_exceed(self, event: Event | DpEvent, budget: Budget) -> bool:
+        """Whether one more such release would cost more than `budget` in all; costs the same however long the ledger.
+
+        Raises:
+            LedgerError: another unit or relation, or an unknown event.
+        """
+        return self._exceeds([self._own(event)], budget)
+
+    def _exceeds(self, events: list[Event], budget: Budget) -> bool:
+        added: Counter[str] = Counter()
+        for event in events:
+            added += leaves(event.mechanism)
+        noise_values = self._noise_values + sum(event.noise_values for event in events)
+        vector = self._rdp + accounting.rdp_vector(added, self.relation)
+        if accounting.filter_epsilon(vector, budget.delta, noise_values) <= budget.epsilon:
+            return False
+        if len(self._plans) > 1:
+            return True
+        total = self._counts + added
+        for rows in self._plans.values():
+            planned, planned_values = _plan_totals(rows)
+            if total <= planned and noise_values <= planned_values:  # a part of the plan costs no more than the whole
+                total, noise_values = planned, planned_values
+        return accounting.epsilon(total, self.relation, budget.delta, noise_values) > budget.epsilon
+
+    def _own(self, given: Event | DpEvent) -> Event:
+        event = given if isinstance(given, Event) else Event(given, self.unit, self.relation)
+        if (event.unit, event.relation) != (self.unit, self.relation):
+            raise LedgerError(
+                f"an event of unit {event.unit}, {event.relation}, was given to an account of unit {self.unit}, "
+                f"{self.relation}: units and relations are never added; spend it on an account of its own"
+            )
+        leaves(event.mechanism)  # an unknown kind is refused before anything is written
+        return event
+
+    def _take(self, row: Row) -> None:
+        """Counts a stored row in."""
+        try:
+            if row["kind"] == "plan":
+                self._plans[row["label"]] = row["events"]
+                return
+            added = leaves(from_row(row["mechanism"]))
+            self._spent[row["label"]] = {key: row[key] for key in Event.KEYS}
+        except (KeyError, TypeError) as error:
+            raise LedgerError(f"the ledger of {self.owner!r} holds a row that is no spend and no plan") from error
+        self._counts += added
+        self._noise_values += row["noise_values"]
+        self._rdp = self._rdp + accounting.rdp_vector(added, self.relation)
+
+
+def _plan_totals(rows: Rows) -> tuple[Counter[str], int]:
+    """Elementary events of a whole plan, and the noise values it draws."""
+    counts: Counter[str] = Counter()
+    for row in rows:
+        counts += leaves(from_row(row["mechanism"]), row["count"])
+    return counts, sum(row["count"] * row["noise_values"] for row in rows)
 
 
 def verify(path: Path, head: Head | None = None) -> Head:
-    """Checks the chain, and against `head` also that nothing was cut off or replaced.
+    """Checks the chain of a stored ledger, and against `head` also that nothing was cut off, added or replaced.
 
     Raises:
         LedgerError: with the first row that does not fit.
     """
-    rows = _read(path)
+    rows = read_chain(path)
     found = Head(len(rows), rows[-1]["hash"])
     if head is not None and found != head:
         raise LedgerError(
@@ -106,42 +248,3 @@ def verify(path: Path, head: Head | None = None) -> Head:
             f"({head.hash[:12]}): rows were cut off, added or replaced"
         )
     return found
-
-
-def _hash(row: dict[str, Any]) -> str:
-    body = {key: value for key, value in row.items() if key != "hash"}
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-
-
-def _read(path: Path) -> list[dict[str, Any]]:
-    previous, rows = _NO_ROW, []
-    try:
-        lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise LedgerError(f"{path} cannot be read: {error}") from error
-    for number, line in enumerate(lines, 1):
-        try:
-            row = json.loads(line)
-            fits = (
-                row["previous"] == previous
-                and row["hash"] == _hash(row)
-                and (row["kind"] == "genesis") == (number == 1)
-            )
-        except (ValueError, KeyError, TypeError) as error:
-            raise LedgerError(f"{path} row {number} is not a ledger row") from error
-        if not fits:
-            raise LedgerError(f"{path} row {number} was edited, dropped or reordered")
-        previous = row["hash"]
-        rows.append(row)
-    if not rows:
-        raise LedgerError(f"{path} has no rows: a ledger starts with a genesis row")
-    return rows
-
-
-def _drop_torn_line(path: Path) -> None:
-    data = path.read_bytes()
-    end = data.rfind(b"\n") + 1
-    if end != len(data):
-        with path.open("r+b") as file:
-            file.truncate(end)
-            os.fsync(file.fileno())

@@ -7,5 +7,10 @@ from framp_private.protections.base import (
     ServerView as ServerView,
     Total as Total,
 )
+from framp_private.protections.gaussian import (
+    CentralGaussian as CentralGaussian,
+    LocalGaussian as LocalGaussian,
+    chain as chain,
+)
 from framp_private.protections.plain import PlainSum as PlainSum
 from framp_private.protections.plan import Plan as Plan

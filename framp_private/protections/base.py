@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal, Protocol
 
 import numpy as np
-from dp_accounting import DpEvent
 
+from framp_private.privacy.events import Event
 from framp_private.randomness import Entropy
 
 Channel = Literal["descriptor", "update", "prototypes", "metrics"]
@@ -104,8 +104,8 @@ class Protection(Protocol):
     def open(self, cohort: Sequence[str], size: int | None, lift: Lift, exchange: Exchange) -> Session:
         """Starts a round; `size` is the number of values each client owes, None where they differ."""
 
-    def event(self, cohort: Sequence[str]) -> DpEvent:
-        """What one round costs; `NonPrivateDpEvent` where there is no guarantee."""
+    def event(self, cohort: Sequence[str], size: int = 0) -> Event:
+        """What one release of `size` values costs, with its unit and relation; `unprotected` without a guarantee."""
 
     def server_view(self) -> ServerView:
         """What the server sees."""

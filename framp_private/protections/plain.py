@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from dp_accounting import DpEvent, NonPrivateDpEvent
 
 from framp_private.errors import BelowThreshold, ProtocolError
+from framp_private.privacy.events import Event, unprotected
 from framp_private.protections.base import Exchange, Lift, Protection, ServerView, Session, Total
 from framp_private.randomness import Entropy
 from framp_private.wire import decode, encode
@@ -55,10 +55,10 @@ class PlainSum(Protection):
         del exchange
         return _RunningSum(self, frozenset(cohort), size, lift)
 
-    def event(self, cohort: Sequence[str]) -> DpEvent:
+    def event(self, cohort: Sequence[str], size: int = 0) -> Event:
         """No guarantee."""
-        del cohort
-        return NonPrivateDpEvent()
+        del cohort, size
+        return unprotected("record")
 
     def server_view(self) -> ServerView:
         """Everything."""

@@ -6,7 +6,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from framp_private.errors import PlanError
-from framp_private.privacy.claims import UNITS, Claim, no_guarantee, nothing_released
 from framp_private.protections.base import CHANNELS, Channel, Protection
 
 
@@ -49,11 +48,3 @@ class Plan:
                 and channel in per_client
             ):
                 raise PlanError(f"channel {channel!r} is protected by a sum, but {per_client[channel]}")
-
-    def claims(self, used: Collection[Channel]) -> tuple[Claim, ...]:
-        """What the plan guarantees for each unit of a run that sends on the channels in `used`."""
-        if not used:
-            return tuple(nothing_released(unit) for unit in UNITS)
-        for channel in used:
-            self.protection(channel)
-        return tuple(no_guarantee(unit) for unit in UNITS)

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from dp_accounting import GaussianDpEvent, NonPrivateDpEvent
 
 from framp_private import Ledger
 from framp_private.errors import LedgerError
@@ -17,7 +18,7 @@ from framp_private.privacy.ledger import verify
 def path(tmp_path: Path) -> Path:
     ledger = Ledger.open(tmp_path / "ledger.jsonl", unit="record")
     for index in range(4):
-        ledger.spend("NonPrivateDpEvent", f"round {index}")
+        ledger.spend(NonPrivateDpEvent(), f"round {index}")
     return tmp_path / "ledger.jsonl"
 
 
@@ -31,11 +32,11 @@ def test_a_ledger_starts_with_its_unit_and_chains_every_row(path: Path) -> None:
 def test_a_label_is_spent_once(path: Path) -> None:
     ledger = Ledger.open(path, unit="record")
     head = ledger.head
-    ledger.spend("NonPrivateDpEvent", "round 3")
+    ledger.spend(NonPrivateDpEvent(), "round 3")
     assert ledger.head == head
     with pytest.raises(LedgerError, match="round 3"):
-        ledger.spend("another event", "round 3")
-    ledger.spend("NonPrivateDpEvent", "round 4")
+        ledger.spend(GaussianDpEvent(1.0), "round 3")
+    ledger.spend(NonPrivateDpEvent(), "round 4")
     assert ledger.head.rows == head.rows + 1
 
 

@@ -1,0 +1,160 @@
+"""Accounts: whose ledger a release is spent on, and what the spent epsilons add up to as a claim."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from framp_private.errors import ReleaseLost
+from framp_private.federated.federation import Federation
+from framp_private.privacy.chain import Head
+from framp_private.privacy.claims import THIS_RUN, UNITS, Claim, Unit, no_guarantee, nothing_released
+from framp_private.privacy.events import Budget, Event, unprotected
+from framp_private.privacy.ledger import Ledger
+
+EVERYTHING = "all channels, all rounds"
+"""Label of the one row that stands for every release without a guarantee: nothing can make infinity larger."""
+
+
+@dataclass(frozen=True, eq=False)
+class Account:
+    """A ledger seen from one run.
+
+    Args:
+        ledger: where spends go. run: prefix of every label, so that one ledger can serve many runs.
+    """
+
+    ledger: Ledger
+    run: str = ""
+
+    def spend(self, releases: Mapping[str, Event], *, seeded: bool = False, resend: bool = False) -> None:
+        """Spends the releases of one reply together, before it is made.
+
+        Args:
+            seeded: the noise can be repeated, so nothing of it is private.
+            resend: the reply is a function of the request, so that making it again is no new release.
+
+        Raises:
+            ReleaseLost: the same releases were spent before and must not be drawn again.
+            PrivacyBudgetExhausted, LedgerError: see `Ledger.spend`.
+        """
+        if seeded:
+            releases = {EVERYTHING: unprotected(self.ledger.unit, "not private: seeded noise")}
+        elif any(not event.private for event in releases.values()):
+            first = next(event for event in releases.values() if not event.private)
+            releases = {EVERYTHING: unprotected(self.ledger.unit, first.note)}
+        fresh = self.ledger.spend_all({f"{self.run}{label}": event for label, event in releases.items()})
+        if not fresh and not resend and EVERYTHING not in releases:
+            raise ReleaseLost(
+                f"{', '.join(releases)} of {self.ledger.owner!r} was spent before and its reply is gone: "
+                "it stays spent and is not drawn again; the client sits this round out"
+            )
+
+
+def claim_of(unit: Unit, epsilon: float, delta: float | None, trust_model: str, scope: str) -> Claim:
+    """The claim behind a spent epsilon; none where it is infinite or no delta was asked for."""
+    if delta is None or not math.isfinite(epsilon):
+        return no_guarantee(unit, scope)
+    return Claim(unit, epsilon, delta, "add/remove", trust_model, scope)
+
+
+class Accounts:
+    """All accounts of a simulated run: each client's, and the federation's, which stands for the client asked most.
+
+    Record accounts of different clients are about different records, so the federation's epsilon is the largest of
+    theirs, not the sum: it spends when some client is asked more often than any was before.
+
+    Args:
+        federation: whose releases are planned. delta, budget: of the guarantee, None without one.
+        folder: where the ledgers are; None keeps them in memory. run: prefix of this run's labels.
+    """
+
+    def __init__(
+        self,
+        federation: Federation,
+        *,
+        budget: Budget | None = None,
+        folder: Path | None = None,
+        run: str = "",
+        scope: str = THIS_RUN,
+    ) -> None:
+        self._federation, self._scope, self._budget = federation, scope, budget
+        self._asked: Counter[str] = Counter()
+
+        def opened(path: str, owner: str) -> Account:
+            file = folder / path if folder is not None else None
+            return Account(Ledger.open(file, unit=federation.unit, owner=owner, budget=budget), run)
+
+        self.federation = opened("ledger.jsonl", "federation")
+        self.clients = {name: opened(f"ledgers/{name}.jsonl", name) for name in federation.budgets}
+        for name, account in self.clients.items():
+            self._declare(account, name)
+        self._declare(self.federation, self._largest)
+
+    def _declare(self, account: Account, client: str) -> None:
+        plan = self._federation.planned(client)
+        if self._federation.channels and all(event.private for event, _ in plan):
+            account.ledger.declare(plan, account.run or "this run")
+
+    @property
+    def _largest(self) -> str:
+        """The client whose releases draw the most noise values: the others cost no more."""
+        budgets = self._federation.budgets
+        return max(budgets, key=lambda name: budgets[name])
+
+    def spend_enrolment(self) -> None:
+        """The server's row for the descriptors, before it asks for them."""
+        if "descriptor" in self._federation.channels:
+            self._spend({"enrolment/descriptor": self._federation.event("descriptor", self._largest)})
+
+    def spend_round(self, cohort: Sequence[str]) -> None:
+        """The server's row for a round, before its first request. Raises `PrivacyBudgetExhausted`."""
+        before = max(self._asked.values(), default=0)
+        self._asked.update(cohort)
+        after = max(self._asked.values())
+        if after > before:
+            channels = [channel for channel in self._federation.channels if channel != "descriptor"]
+            self._spend({f"round {before}/{name}": self._federation.event(name, self._largest) for name in channels})
+
+    def _spend(self, releases: Mapping[str, Event]) -> None:
+        self.federation.spend(releases, resend=True)
+
+    def replay(self, cohorts: Iterable[Sequence[str]]) -> None:
+        """Remembers who was asked in earlier rounds, after a restart."""
+        for cohort in cohorts:
+            self._asked.update(cohort)
+
+    def heads(self) -> dict[str, Head]:
+        """Row count and hash of every ledger, by owner."""
+        return {name: account.ledger.head for name, account in self._all()}
+
+    def check(self, heads: Mapping[str, Head]) -> None:
+        """Raises `LedgerError` if a ledger does not go on from a head that was known before."""
+        for name, account in self._all():
+            account.ledger.verify(heads.get(name))
+
+    def epsilons(self) -> dict[str, float]:
+        """What each client has spent at the budget's delta; infinite without a guarantee."""
+        delta = self._budget.delta if self._budget is not None else None
+        return {
+            name: account.ledger.epsilon(delta) if delta is not None else math.inf
+            for name, account in self.clients.items()
+        }
+
+    def claims(self, exchanges: bool) -> tuple[Claim, ...]:
+        """What the run may say for each unit, from what its ledgers hold."""
+        if not exchanges:
+            return tuple(nothing_released(unit) for unit in UNITS)
+        unit, delta = self._federation.unit, self._budget.delta if self._budget is not None else None
+        spent = max(self.epsilons().values())
+        trust = self._federation.trust
+        return tuple(
+            claim_of(unit, spent, delta, trust, self._scope) if name == unit else no_guarantee(name, self._scope)
+            for name in UNITS
+        )
+
+    def _all(self) -> list[tuple[str, Account]]:
+        return [("federation", self.federation), *self.clients.items()]

@@ -1,0 +1,139 @@
+"""Local training under differential privacy: DP-SGD on a masked submodel (Abadi et al. 2016, algorithm 1).
+
+One step, on the mask's k coordinates only::
+
+    batch     = each record independently with probability q                  Poisson sampling, drawn from Entropy
+    g_i       = gradient of record i's loss, alignment included, on the mask
+    noisy     = sum_i clip(g_i, C) + N(0, (z C)^2) on the k coordinates       an empty batch is noise alone
+    gradient  = noisy / (q * declared records)                                a public divisor
+
+What follows (FIARSE's factor, momentum, decay) reads `noisy` and public values only, so it costs nothing more. A step
+is a Poisson-sampled Gaussian event, and so is the release of all steps' results, the trained weights included.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent
+from torch import Tensor
+
+from framp_private.data.base import ClientData
+from framp_private.errors import PrivacyParameterError
+from framp_private.federated.local_training import Alignment, AtHome, Decay, LocalSGD, decayed, fiarse_factor
+from framp_private.federated.per_sample import Mode, clipped_gradient_sum
+from framp_private.federated.prototypes import GlobalPrototypes
+from framp_private.models.target import TargetNetwork
+from framp_private.privacy.clipping import check_clip, check_noise
+from framp_private.privacy.events import Event, unprotected
+from framp_private.privacy.noise import standard_gaussian
+from framp_private.privacy.sampling import poisson_sample
+from framp_private.randomness import Entropy, Streams
+
+
+@dataclass(frozen=True)
+class DpSGD:
+    """DP-SGD: unit record, add/remove.
+
+    Guarantees: adding or removing one training record moves each step's sum by at most `clip_norm` in L2; a record
+    whose gradient is not finite adds zero; sampling and noise come from the client's `Entropy`.
+
+    Args:
+        steps: local steps per round. sampling_probability: of each record in each step, in (0, 1].
+        clip_norm: L2 bound on one record's gradient over the mask. noise_multiplier: noise deviation over it.
+        learning_rate: > 0, times `decay` over the run. momentum: >= 0, over the steps of one round.
+        alignment: the prototype term, per record (`mse` or `cosine`). fiarse: see `LocalSGD`.
+        graph: the records are nodes of one graph, so a node reaches its neighbours' gradients: there is no guarantee.
+        mode: how per-record gradients are made; it changes the speed alone.
+
+    Raises:
+        PrivacyParameterError: a value outside its range, or an alignment that is not a sum over records.
+    """
+
+    steps: int = 10
+    sampling_probability: float = 0.1
+    clip_norm: float = 1.0
+    noise_multiplier: float = 1.0
+    learning_rate: float = 0.5
+    decay: Decay = "constant"
+    momentum: float = 0.0
+    alignment: Alignment = Alignment()
+    fiarse: bool = False
+    graph: bool = False
+    mode: Mode = "auto"
+
+    def __post_init__(self) -> None:
+        check_clip(self.clip_norm)
+        check_noise(self.noise_multiplier)
+        if not 0 < self.sampling_probability <= 1:
+            raise PrivacyParameterError(f"sampling_probability={self.sampling_probability} must lie in (0, 1]")
+        if self.alignment.weight and self.alignment.distance == "l2":
+            raise PrivacyParameterError(
+                "alignment.distance='l2' is a distance of batch means, in which records meet: "
+                "under DP-SGD use 'mse' or 'cosine'"
+            )
+
+    def event(self, size: int) -> Event:
+        """The steps of one round, each a Poisson-sampled Gaussian on `size` coordinates."""
+        if self.graph:
+            return unprotected("record", "a node's features reach its neighbours' gradients: DP-SGD bounds no node")
+        step = GaussianDpEvent(self.noise_multiplier)
+        sampled = step if self.sampling_probability == 1 else PoissonSampledDpEvent(self.sampling_probability, step)
+        return Event(sampled, "record", noise_values=size).times(self.steps)
+
+    def at_home(self, steps: int, learning_rate: float) -> LocalSGD:
+        """Plain training for the owner of the records: nothing of it leaves."""
+        batch = 16
+        return LocalSGD(steps, batch, learning_rate, alignment=self.alignment, fiarse=self.fiarse)
+
+    def train(
+        self,
+        network: TargetNetwork,
+        weights: Tensor,
+        mask: Tensor,
+        data: ClientData,
+        prototypes: GlobalPrototypes | None,
+        streams: Streams,
+        progress: float,
+        home: AtHome | None = None,
+    ) -> Tensor:
+        """See `LocalTrainer`; `home` is needed. Raises `PrivacyParameterError` without it."""
+        del streams
+        if home is None:
+            raise PrivacyParameterError("DP-SGD needs the client's Entropy and its declared record number")
+        rate = self.learning_rate * decayed(self.decay, progress)
+        threshold = float(weights[mask & network.maskable].abs().min()) if self.fiarse else 0.0
+        network.load(weights * mask)
+        current, velocity = network.weights, torch.zeros(network.n_parameters)
+        for _ in range(self.steps):
+            gradient = self._noisy_sum(network, mask, data, prototypes, home.entropy)
+            gradient.div_(self.sampling_probability * home.declared)
+            if self.fiarse:
+                gradient.mul_(fiarse_factor(current, threshold, network.maskable))
+            velocity.mul_(self.momentum).add_(gradient)
+            current.add_(velocity, alpha=-rate)
+        return network.weights.clone()
+
+    def _noisy_sum(
+        self,
+        network: TargetNetwork,
+        mask: Tensor,
+        data: ClientData,
+        prototypes: GlobalPrototypes | None,
+        entropy: Entropy,
+    ) -> Tensor:
+        """(n_parameters,): the clipped sum over one Poisson sample plus noise, zero outside the mask."""
+        rows = data.train[poisson_sample(data.n_train, self.sampling_probability, entropy)]
+        summed = clipped_gradient_sum(
+            network, data, rows, prototypes, self.alignment, mask, self.clip_norm, self.mode
+        ).double()
+        noise = standard_gaussian(int(mask.sum()), entropy).mul_(self.clip_norm * self.noise_multiplier)
+        summed[mask] += noise
+        return summed.float()
+
+
+def expected_batch(sampling_probability: float, declared: int) -> int:
+    """The whole number nearest to the expected size of a Poisson sample, at least 1."""
+    return max(1, math.floor(sampling_probability * declared + 0.5))

@@ -1,0 +1,148 @@
+"""A file of JSON rows in which each row carries the SHA-256 of the row before it and its own.
+
+`read_chain` finds an edited, dropped or reordered row. A cut tail shows only against a known head (count and
+hash), and a complete rewrite only by comparing heads that are kept elsewhere.
+
+Rows are on disk when `append` returns. It locks the file while it writes and refuses if somebody else has written
+meanwhile; if the disk is full it puts the file back as it was, so that a row is there whole or not at all.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from framp_private.errors import LedgerError
+
+Row = dict[str, Any]
+NO_ROW = "0" * 64
+
+
+@dataclass(frozen=True)
+class Head:
+    """Row count and hash of the last row: enough to tell whether a chain lost or changed anything."""
+
+    rows: int
+    hash: str
+
+
+class Chain:
+    """A chain that is open for appending; `path` None keeps it in memory."""
+
+    def __init__(self, path: Path | None, rows: Sequence[Row]) -> None:
+        self._path = path
+        self._size = path.stat().st_size if path is not None and path.exists() else 0
+        self._hashes = [row["hash"] for row in rows]
+
+    @classmethod
+    def open(cls, path: Path | None) -> tuple[Chain, list[Row]]:
+        """The chain and its rows, none if there is no file; a last line that a crash cut short is removed.
+
+        Raises:
+            LedgerError: the file is not a whole chain.
+        """
+        if path is None or not path.exists():
+            return cls(path, []), []
+        _drop_torn_line(path)
+        rows = read_chain(path) if path.stat().st_size else []
+        return cls(path, rows), rows
+
+    @property
+    def head(self) -> Head:
+        """Row count and last hash."""
+        return Head(len(self._hashes), self._hashes[-1] if self._hashes else NO_ROW)
+
+    def continues(self, head: Head) -> bool:
+        """Whether this chain once had the given head."""
+        return head.rows == 0 or (head.rows <= len(self._hashes) and self._hashes[head.rows - 1] == head.hash)
+
+    def append(self, rows: Sequence[Row]) -> None:
+        """Writes rows, all or none, and returns when they are on disk.
+
+        Raises:
+            LedgerError: the file changed since it was opened, or cannot be written; it is then as it was before.
+        """
+        previous, lines, hashes = self.head.hash, [], []
+        for row in rows:
+            linked = {**row, "previous": previous}
+            previous = _hash(linked)
+            hashes.append(previous)
+            lines.append(json.dumps({**linked, "hash": previous}, sort_keys=True) + "\n")
+        if self._path is not None:
+            self._size = _append(self._path, "".join(lines).encode(), self._size)
+        self._hashes += hashes
+
+
+def read_chain(path: Path) -> list[Row]:
+    """All rows of a chain. Raises `LedgerError` with the first row that does not fit."""
+    rows: list[Row] = []
+    previous = NO_ROW
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise LedgerError(f"{path} cannot be read: {error}") from error
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+            fits = (
+                row["previous"] == previous
+                and row["hash"] == _hash(row)
+                and (row["kind"] == "genesis") == (number == 1)
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise LedgerError(f"{path} row {number} is not a ledger row") from error
+        if not fits:
+            raise LedgerError(f"{path} row {number} was edited, dropped or reordered")
+        previous = row["hash"]
+        rows.append(row)
+    if not rows:
+        raise LedgerError(f"{path} has no rows: a ledger starts with a genesis row")
+    return rows
+
+
+def _append(path: Path, data: bytes, size: int) -> int:
+    """Adds `data` to a file that must still have `size` bytes; returns the new size."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        found = os.fstat(file).st_size
+        if found != size:
+            raise LedgerError(
+                f"{path} has {found} bytes where this process left {size}: another process writes to it; "
+                "nothing was spent or released. Run one at a time"
+            )
+        try:
+            _write_all(file, data)
+            os.fsync(file)
+        except OSError as error:
+            os.ftruncate(file, size)
+            raise LedgerError(f"{path} cannot be written ({error}): nothing was spent or released") from error
+    finally:
+        os.close(file)
+    return size + len(data)
+
+
+def _write_all(file: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(file, data) :]
+
+
+def _hash(row: Row) -> str:
+    body = {key: value for key, value in row.items() if key != "hash"}
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+def _drop_torn_line(path: Path) -> None:
+    data = path.read_bytes()
+    end = data.rfind(b"\n") + 1
+    if end != len(data):
+        with path.open("r+b") as file:
+            file.truncate(end)
+            os.fsync(file.fileno())

@@ -1,0 +1,57 @@
+"""Clipping: what bounds how much one record or one client can move a sum."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from framp_private.errors import PrivacyParameterError
+
+SHRINK = 1 - 2.0**-20
+"""Factors are rounded down by this, so that float32 rounding never leaves a norm above its clip."""
+
+
+def check_clip(clip_norm: float) -> None:
+    """Raises `PrivacyParameterError` unless 0 < clip_norm < infinity."""
+    if not 0 < clip_norm < math.inf:
+        raise PrivacyParameterError(f"clip_norm={clip_norm} must be a positive finite number: it is the sensitivity")
+
+
+def check_noise(noise_multiplier: float) -> None:
+    """Raises `PrivacyParameterError` unless 0 < noise_multiplier < infinity."""
+    if not 0 < noise_multiplier < math.inf:
+        raise PrivacyParameterError(
+            f"noise_multiplier={noise_multiplier} must be a positive finite number: "
+            "to send something without noise and without a claim, say PlainSum()"
+        )
+
+
+def clip_rows(rows: Tensor, clip_norm: float) -> Tensor:
+    """Rows (n, d) scaled so that none has an L2 norm above `clip_norm`; a non-finite row becomes zero.
+
+    | row | becomes |
+    |---|---|
+    | zero | zero |
+    | norm at most clip_norm | itself, to within 2^-20 |
+    | norm above | the same direction, norm at most clip_norm |
+    | NaN or infinity in it | zero |
+    """
+    return torch.nan_to_num(rows, 0.0, 0.0, 0.0) * clip_factors(rows.double().square().sum(1), clip_norm)[:, None].to(
+        rows.dtype
+    )
+
+
+def clip_factors(squared_norms: Tensor, clip_norm: float) -> Tensor:
+    """(n,) factors in [0, 1] that bring rows of the given squared norms to at most `clip_norm`; 0 where not finite."""
+    norms = squared_norms.sqrt()
+    factors = (clip_norm / norms.clamp(min=1e-300)).clamp(max=1.0) * SHRINK
+    return torch.where(torch.isfinite(norms), factors, torch.zeros_like(factors))
+
+
+def clip_vector(value: np.ndarray, clip_norm: float) -> np.ndarray:
+    """The same for one vector of any shape."""
+    row = torch.from_numpy(np.asarray(value, np.float32).reshape(1, -1))
+    return clip_rows(row, clip_norm).numpy().reshape(value.shape)

@@ -1,0 +1,156 @@
+"""Events: what a release costs, as data. An event names its unit and its neighbouring relation; meanings never change.
+
+The mechanism inside is a `dp_accounting.DpEvent`, which knows neither. Two accounts with different units or relations
+are never added, so a ledger refuses an event that is not of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
+
+import dp_accounting
+from dp_accounting import ComposedDpEvent, DpEvent, NonPrivateDpEvent, SelfComposedDpEvent
+
+from framp_private.errors import LedgerError, PrivacyParameterError
+from framp_private.privacy.claims import Unit
+
+Relation = Literal["add/remove", "replace-one"]
+RELATIONS: tuple[Relation, ...] = ("add/remove", "replace-one")
+Row = dict[str, Any]
+
+_KNOWN: dict[str, type[DpEvent]] = {
+    name: getattr(dp_accounting, name)
+    for name in (
+        "ComposedDpEvent",
+        "GaussianDpEvent",
+        "LaplaceDpEvent",
+        "NoOpDpEvent",
+        "NonPrivateDpEvent",
+        "PoissonSampledDpEvent",
+        "SampledWithoutReplacementDpEvent",
+        "SelfComposedDpEvent",
+        "ZCDpEvent",
+    )
+}
+
+
+@dataclass(frozen=True)
+class Event:
+    """One kind of release.
+
+    Args:
+        mechanism: what it does, as dp_accounting names it.
+        unit: what two neighbours differ in.
+        relation: how they differ.
+        noise_values: how many floating-point noise values one release draws; their cut tails go into delta.
+        note: why there is no guarantee, where there is none.
+    """
+
+    mechanism: DpEvent
+    unit: Unit
+    relation: Relation = "add/remove"
+    noise_values: int = 0
+    note: str = ""
+    KEYS: ClassVar[tuple[str, ...]] = ("mechanism", "unit", "relation", "noise_values", "note")
+    """Of the row that `to_row` makes."""
+
+    def times(self, count: int) -> Event:
+        """`count` such releases as one event."""
+        if count == 1:
+            return self
+        return replace(
+            self, mechanism=SelfComposedDpEvent(self.mechanism, count), noise_values=count * self.noise_values
+        )
+
+    @property
+    def private(self) -> bool:
+        """Whether it carries any guarantee."""
+        return not any(isinstance(event_of(leaf), NonPrivateDpEvent) for leaf in leaves(self.mechanism))
+
+    def to_row(self) -> Row:
+        """The form it has in a ledger."""
+        return {
+            "mechanism": to_row(self.mechanism),
+            "unit": self.unit,
+            "relation": self.relation,
+            "noise_values": self.noise_values,
+            "note": self.note,
+        }
+
+
+def unprotected(unit: Unit, note: str = "sent in the clear") -> Event:
+    """A release without any guarantee, and why."""
+    return Event(NonPrivateDpEvent(), unit, note=note)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much may be spent on one account: epsilon > 0 at delta in (0, 1)."""
+
+    epsilon: float
+    delta: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.epsilon < math.inf:
+            raise PrivacyParameterError(f"epsilon={self.epsilon} must be a positive finite number")
+        check_delta(self.delta)
+
+
+def check_delta(delta: float) -> None:
+    """Raises `PrivacyParameterError` unless 0 < delta < 1."""
+    if not 0 < delta < 1:
+        raise PrivacyParameterError(f"delta={delta} must lie in (0, 1): take less than one over the number of records")
+
+
+def leaves(mechanism: DpEvent, count: int = 1) -> Counter[str]:
+    """Elementary events, in their canonical text, with how often each occurs; composition is undone."""
+    if isinstance(mechanism, SelfComposedDpEvent):
+        return leaves(mechanism.event, count * mechanism.count)
+    if isinstance(mechanism, ComposedDpEvent):
+        found: Counter[str] = Counter()
+        for event in mechanism.events:
+            found += leaves(event, count)
+        return found
+    return Counter({json.dumps(to_row(mechanism), sort_keys=True): count})
+
+
+def event_of(leaf: str) -> DpEvent:
+    """The elementary event of a canonical text; raises `LedgerError` for an unknown one."""
+    return from_row(json.loads(leaf))
+
+
+def to_row(mechanism: DpEvent) -> Row:
+    """A `DpEvent` as JSON values; raises `LedgerError` for a kind that is not known here."""
+    name = type(mechanism).__name__
+    if _KNOWN.get(name) is not type(mechanism):
+        raise LedgerError(f"event {name} is not known to the ledger: use one of {', '.join(_KNOWN)}")
+    row: Row = {"kind": name}
+    for attribute in type(mechanism).__attrs_attrs__:
+        row[attribute.name] = _value_row(getattr(mechanism, attribute.name))
+    return row
+
+
+def from_row(row: Mapping[str, Any]) -> DpEvent:
+    """The inverse of `to_row`; raises `LedgerError`."""
+    try:
+        made = _KNOWN[row["kind"]]
+        return made(**{key: _row_value(value) for key, value in row.items() if key != "kind"})
+    except (KeyError, TypeError, ValueError) as error:
+        raise LedgerError(f"{dict(row)} is no known event") from error
+
+
+def _value_row(value: object) -> object:
+    if isinstance(value, DpEvent):
+        return to_row(value)
+    return [to_row(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _row_value(value: object) -> object:
+    if isinstance(value, Mapping):
+        return from_row(value)
+    return [from_row(item) for item in value] if isinstance(value, list) else value

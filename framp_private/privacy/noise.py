@@ -1,0 +1,73 @@
+"""Gaussian noise from the operating system's randomness.
+
+Floating-point Gaussian noise is not the real-valued Gaussian of the proofs: its values lie on a grid, and its tail
+ends (Mironov 2012, "On significance of the least significant bits for differential privacy"). Here a value is
+made of two 63-bit uniforms by the transform of Box and Muller (1958), and the uniform behind a far tail gets 63
+bits more, so that the tail ends at 13.2 standard deviations instead of the 5.77 of 24-bit uniforms; sums are formed
+in float64 and only then rounded to what travels. `TAIL` goes into the ledger's delta. What remains, the grid inside
+the tail, is a stated residual risk (docs/sharp_edges.md).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from framp_private.randomness import Entropy
+
+TAIL = 2.0**-126
+"""Probability mass, per value, of the tail that is cut off: P(R > REACH) for R Rayleigh-distributed."""
+
+REACH = math.sqrt(2 * 126 * math.log(2))
+"""The largest magnitude of a standard value, in standard deviations."""
+
+_BLOCK = 1 << 16
+_FINE = 1 << 11
+"""Words below this have fewer than 53 - 1 significant bits left, and get more."""
+
+
+def standard_gaussian(count: int, entropy: Entropy) -> Tensor:
+    """(count,) float64 independent standard Gaussian values.
+
+    Guarantees: drawn from `entropy` alone; no call repeats or shares values with another one, in any thread or process.
+    """
+    made = torch.empty(count, dtype=torch.float64)
+    if not count:
+        return made
+    block = min(_BLOCK, count + count % 2)
+    stream, half = entropy.keystream(), block // 2
+    buffer = bytearray(8 * block)
+    words = torch.frombuffer(buffer, dtype=torch.int64)
+    radius, angle = torch.empty(half, dtype=torch.float64), torch.empty(half, dtype=torch.float64)
+    for at in range(0, count, block):
+        stream.fill(buffer)
+        part = made[at : at + block]
+        first = (len(part) + 1) // 2
+        # 63 bits make u in (0, 1]; the other words, signed, an angle in [-pi, pi)
+        radius.copy_(_uniform(words[:half].bitwise_and(2**63 - 1), entropy)).log_().mul_(-2.0).sqrt_()
+        angle.copy_(words[half:]).mul_(math.pi * 2.0**-63)
+        torch.mul(radius[:first], torch.cos(angle[:first]), out=part[:first])
+        torch.mul(radius[: len(part) - first], torch.sin(angle[: len(part) - first]), out=part[first:])
+    return made
+
+
+def _uniform(words: Tensor, entropy: Entropy) -> Tensor:
+    """Uniforms in (0, 1] from 63-bit words, with a relative precision of 2^-52 down to 2^-126."""
+    uniform = words.to(torch.float64).add_(1.0)
+    small = words < _FINE
+    if small.any():
+        more = np.frombuffer(entropy.bytes(8 * int(small.sum())), dtype="<u8") >> np.uint64(1)
+        uniform[small] = words[small].double() + (torch.from_numpy(more.astype(np.float64)) + 1) * 2.0**-63
+    return uniform.mul_(2.0**-63)
+
+
+def add_gaussian(value: np.ndarray, deviation: float, entropy: Entropy) -> np.ndarray:
+    """`value` plus noise of the given standard deviation, formed in float64 and rounded once, to float32.
+
+    Non-finite entries are the caller's to remove: noise does not hide them.
+    """
+    noise = standard_gaussian(value.size, entropy).numpy().reshape(value.shape)
+    return (value.astype(np.float64) + deviation * noise).astype(np.float32)

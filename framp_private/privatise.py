@@ -1,0 +1,82 @@
+"""A recipe and a wanted guarantee -> the same recipe with protections, and the noise that they take.
+
+Presets and config files name epsilon; the noise multipliers come from here, by calibration over all channels together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from framp_private.config import PrivacyConfig
+from framp_private.errors import ConfigError
+from framp_private.federated.dp_sgd import DpSGD
+from framp_private.federated.local_training import LocalSGD
+from framp_private.federated.prototypes import PrototypeBound
+from framp_private.federated.pullback import Pullback
+from framp_private.methods import Method
+from framp_private.models.target import TargetNetwork
+from framp_private.privacy.calibrate import Calibration, Releases, calibrate
+from framp_private.privacy.events import Budget
+from framp_private.protections import Channel, LocalGaussian, PlainSum, Plan
+
+
+@dataclass(frozen=True)
+class Privatised:
+    """A method whose channels are protected, the plan that protects them, and how the noise was found."""
+
+    method: Method
+    plan: Plan
+    prototype_bound: PrototypeBound | None
+    calibration: Calibration
+
+
+def privatise(method: Method, network: TargetNetwork, wanted: PrivacyConfig, rounds: int, *, graph: bool) -> Privatised:
+    """Record-level privacy on every channel of a method, at the wanted (epsilon, delta) for each client.
+
+    Each round counts as if every client took part in it. Raises `ConfigError` for what has no such guarantee, and
+    `PrivacyParameterError` where no noise in reach meets the budget.
+    """
+    if wanted.unit != "record":
+        raise ConfigError(f"privacy.unit={wanted.unit!r} is not available for this method: use 'record'")
+    if not isinstance(method.trainer, LocalSGD) or method.trainer.rethreshold or method.trainer.weight_decay:
+        raise ConfigError("under DP-SGD there is no rethreshold and no weight_decay: leave both at their defaults")
+    channels = releases(method, network, wanted, rounds)
+    found = calibrate(Budget(wanted.epsilon, wanted.delta), channels)
+    noise = found.multipliers
+    trainer = DpSGD(
+        steps=method.trainer.steps,
+        sampling_probability=wanted.sampling_probability,
+        clip_norm=wanted.clip_norm,
+        noise_multiplier=noise["update"],
+        learning_rate=method.trainer.learning_rate,
+        decay=method.trainer.decay,
+        momentum=method.trainer.momentum,
+        alignment=method.trainer.alignment,
+        fiarse=method.trainer.fiarse,
+        graph=graph,
+    )
+    plan = Plan(
+        descriptor=LocalGaussian(wanted.descriptor_clip_norm, noise["descriptor"]) if "descriptor" in noise else None,
+        update=PlainSum(),
+        prototypes=LocalGaussian(wanted.prototype_clip_norm, noise["prototypes"]) if "prototypes" in noise else None,
+        metrics=None,
+    )
+    bound = PrototypeBound(wanted.prototype_clip_norm, wanted.count_share) if "prototypes" in noise else None
+    return Privatised(replace(method, trainer=trainer), plan, bound, found)
+
+
+def releases(method: Method, network: TargetNetwork, wanted: PrivacyConfig, rounds: int) -> Mapping[Channel, Releases]:
+    """What each channel in use will release in a run of so many rounds."""
+    split, steps = wanted.split, method.trainer.steps * rounds
+    used: dict[Channel, Releases] = {
+        "update": Releases(steps, split.update, wanted.sampling_probability, network.n_parameters)
+    }
+    if method.trainer.alignment.weight:
+        size = network.n_classes * (network.feature_dim + 1)
+        used["prototypes"] = Releases(rounds, split.prototypes, noise_values=size)
+    if method.hypernetwork is not None:
+        if method.pullback is Pullback.CLIENT:
+            raise ConfigError("privacy.unit='record' needs a noised descriptor: use pullback='server'")
+        used["descriptor"] = Releases(1, split.descriptor, noise_values=method.descriptor.size(network))
+    return used

@@ -1,0 +1,143 @@
+"""Gaussian noise on a channel: from each client for records, or from a trusted server for whole clients.
+
+Clip and noise stand in one value, because two numbers that must agree otherwise drift apart. The standard deviation
+of the noise is clip_norm * noise_multiplier on each coordinate (Dwork and Roth 2014, appendix A; accounted exactly
+by the ledger, not by that appendix's tail bound).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+from dp_accounting import GaussianDpEvent
+
+from framp_private.errors import ProtocolError
+from framp_private.privacy.clipping import check_clip, check_noise, clip_vector
+from framp_private.privacy.events import Event
+from framp_private.privacy.noise import add_gaussian
+from framp_private.protections.base import Exchange, Lift, Protection, ServerView, Session, Total
+from framp_private.protections.plain import PlainSum
+from framp_private.randomness import Entropy
+
+
+@dataclass(frozen=True)
+class LocalGaussian(Protection):
+    """Each client adds its own noise to a sum over its records before it leaves: unit record, add/remove.
+
+    Guarantees: adding or removing one record moves the sum by at most `clip_norm` in L2, as long as the sum was
+    formed with `clip_norm` as each record's bound (who forms it asks this value for it); the noise is fresh for each
+    call. It holds against every server. Entries that are not finite leave as noise alone.
+
+    Args:
+        clip_norm: L2 bound on one record's share of the sum, in (0, inf).
+        noise_multiplier: noise standard deviation over clip_norm, in (0, inf).
+        inner: what carries the noised sum.
+
+    Raises:
+        PrivacyParameterError: a bound or a multiplier outside its range.
+    """
+
+    clip_norm: float
+    noise_multiplier: float
+    inner: Protection = PlainSum()
+    randomised: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_clip(self.clip_norm)
+        check_noise(self.noise_multiplier)
+
+    def protect(self, value: np.ndarray, entropy: Entropy) -> bytes:
+        """The noised sum; call it once per release."""
+        finite = np.nan_to_num(value, nan=0.0, posinf=0.0, neginf=0.0)
+        return self.inner.protect(add_gaussian(finite, self.clip_norm * self.noise_multiplier, entropy), entropy)
+
+    def reveal(self, payload: bytes) -> np.ndarray:
+        """One client's noised sum."""
+        return self.inner.reveal(payload)
+
+    def open(self, cohort: Sequence[str], size: int | None, lift: Lift, exchange: Exchange) -> Session:
+        """The inner protection's session: noised values are summed like any others."""
+        return self.inner.open(cohort, size, lift, exchange)
+
+    def event(self, cohort: Sequence[str], size: int = 0) -> Event:
+        """One Gaussian release of `size` values for each client."""
+        del cohort
+        return Event(GaussianDpEvent(self.noise_multiplier), "record", noise_values=size)
+
+    def server_view(self) -> ServerView:
+        """What the inner protection shows, with each value noised."""
+        view = self.inner.server_view()
+        return replace(view, trust="nobody: each client adds its own noise")
+
+
+@dataclass(frozen=True)
+class CentralGaussian(Protection):
+    """Each client's contribution is clipped as a whole; a trusted server adds noise to the sum.
+
+    Unit client, add/remove. The divisor of what follows is the planned cohort, never the number of survivors.
+
+    Args:
+        clip_norm: L2 bound on one client's contribution, in (0, inf).
+        noise_multiplier: noise standard deviation over clip_norm, in (0, inf).
+        inner: what carries the clipped contributions.
+
+    Raises:
+        PrivacyParameterError: a bound or a multiplier outside its range.
+    """
+
+    clip_norm: float
+    noise_multiplier: float
+    inner: Protection = PlainSum()
+    randomised: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        check_clip(self.clip_norm)
+        check_noise(self.noise_multiplier)
+
+    def protect(self, value: np.ndarray, entropy: Entropy) -> bytes:
+        """The contribution with an L2 norm of at most `clip_norm`; one that is not finite becomes zero."""
+        return self.inner.protect(clip_vector(value, self.clip_norm), entropy)
+
+    def reveal(self, payload: bytes) -> np.ndarray:
+        """One client's clipped contribution; raises `ProtocolError` if its norm is above the clip."""
+        value = self.inner.reveal(payload)
+        norm = float(np.linalg.norm(value.astype(np.float64)))
+        if norm > self.clip_norm:
+            raise ProtocolError(f"a contribution arrived with norm {norm:.6g}, above clip_norm={self.clip_norm:g}")
+        return value
+
+    def open(self, cohort: Sequence[str], size: int | None, lift: Lift, exchange: Exchange) -> Session:
+        """A session that checks every norm and noises the total."""
+        return _NoisedSum(self, self.inner.open(cohort, size, lift, exchange))
+
+    def event(self, cohort: Sequence[str], size: int = 0) -> Event:
+        """One Gaussian release of `size` values by the federation."""
+        del cohort
+        return Event(GaussianDpEvent(self.noise_multiplier), "client", noise_values=size)
+
+    def server_view(self) -> ServerView:
+        """Everything: the server is trusted with each client's clipped contribution."""
+        view = self.inner.server_view()
+        return replace(view, trust="the server: it sees contributions and adds the noise")
+
+
+class _NoisedSum:
+    def __init__(self, protection: CentralGaussian, inner: Session) -> None:
+        self._protection, self._inner = protection, inner
+
+    def add(self, client: str, payload: bytes) -> None:
+        self._protection.reveal(payload)
+        self._inner.add(client, payload)
+
+    def close(self, exchange: Exchange) -> Total:
+        total, protection = self._inner.close(exchange), self._protection
+        deviation = protection.clip_norm * protection.noise_multiplier
+        return replace(total, value=add_gaussian(total.value, deviation, Entropy()).astype(np.float64))
+
+
+def chain(outer: LocalGaussian | CentralGaussian, inner: Protection) -> LocalGaussian | CentralGaussian:
+    """`outer` around `inner`: what the client makes of a value passes through both, outermost first."""
+    return replace(outer, inner=inner)
