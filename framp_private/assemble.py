@@ -21,7 +21,7 @@ from framp_private.models.psi import HypernetworkShape
 from framp_private.models.submodel import SubmodelRule
 from framp_private.models.tabular import mlp
 from framp_private.models.target import TargetNetwork
-from framp_private.models.vision import lenet, resnet18, small_cnn
+from framp_private.models.vision import lenet, perceptron, resnet18, small_cnn
 from framp_private.presets import PRESETS
 from framp_private.privatise import privatise
 from framp_private.protections import PlainSum, Plan, Protection
@@ -102,7 +102,15 @@ def network_of(config: Config, schema: Schema) -> TargetNetwork:
     name = config.network
     if name == "auto":
         name = {"table": "mlp", "graph": "sage"}.get(schema.kind) or ("cnn" if schema.input_shape[-1] < 28 else "lenet")  # type: ignore[assignment]
-    kinds = {"cnn": "image", "lenet": "image", "resnet18": "image", "gcn": "graph", "sage": "graph", "mlp": "table"}
+    kinds = {
+        "cnn": "image",
+        "lenet": "image",
+        "perceptron": "image",
+        "resnet18": "image",
+        "gcn": "graph",
+        "sage": "graph",
+        "mlp": "table",
+    }
     if kinds[name] != schema.kind:
         raise ConfigError(
             f"network={name!r} takes {kinds[name]} records, dataset={config.dataset!r} has "
@@ -179,7 +187,7 @@ def _builder(name: str, schema: Schema) -> Callable[[], nn.Module]:
         return lambda: layers(shape[0], n_classes, sparse_input=sparse)
     if schema.kind == "table":
         return lambda: mlp(shape[0], n_classes)
-    pictures = {"cnn": small_cnn, "lenet": lenet, "resnet18": resnet18}[name]
+    pictures = {"cnn": small_cnn, "lenet": lenet, "perceptron": perceptron, "resnet18": resnet18}[name]
     return lambda: pictures(shape[0], shape[-1], n_classes)
 
 

@@ -27,7 +27,7 @@ MethodName = Literal[
     "framp-layerwise",
     "framp-static-mask",
 ]
-NetworkName = Literal["auto", "cnn", "lenet", "resnet18", "gcn", "sage", "mlp"]
+NetworkName = Literal["auto", "cnn", "lenet", "perceptron", "resnet18", "gcn", "sage", "mlp"]
 PartitionName = Literal["dirichlet", "class-dirichlet", "classes", "metis", "sites"]
 
 
@@ -58,6 +58,7 @@ class HypernetworkConfig(_Section):
     rank: int = Field(64, ge=1)
     budget_input: bool = True
     combine: Literal["additive", "multiplicative"] = "additive"
+    prior: Literal["none", "class_shares"] = "none"
 
 
 class DescriptorConfig(_Section):

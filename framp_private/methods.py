@@ -146,7 +146,12 @@ def federate(
     shares: Mapping[str, float] = {name: budgets[place % len(budgets)] for place, name in enumerate(clients)}
     generator: Generator = SharedBackbone(network.n_parameters)
     if method.hypernetwork is not None:
-        generator = Hypernetwork(network.n_parameters, method.descriptor.size(network), method.hypernetwork)
+        shape, size = method.hypernetwork, method.descriptor.size(network)
+        if shape.prior == "class_shares" and (method.descriptor.encoder != "labels" or network.bias is None):
+            raise ConfigError(
+                "hypernetwork.prior='class_shares' needs descriptor.encoder='labels' and a classifier with a bias"
+            )
+        generator = Hypernetwork(network.n_parameters, size, shape, network.bias)
     return Federation(
         network=network,
         generator=generator,

@@ -61,6 +61,7 @@ THIRD_PARTY = {
         "protections/gaussian.py",
         "federated/dp_sgd.py",
     },
+    "opacus": {"federated/per_sample.py"},
     "pymetis": {"data/partition.py"},
     "torchvision": {"data/vision.py"},
     "torch_geometric": {"data/graph.py", "models/graph.py"},

@@ -13,24 +13,24 @@ is a Poisson-sampled Gaussian event, and so is the release of all steps' results
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
 from framp_private.data.base import ClientData
 from framp_private.errors import PrivacyParameterError
 from framp_private.federated.local_training import Alignment, AtHome, Decay, LocalSGD, decayed, fiarse_factor
-from framp_private.federated.per_sample import Mode, clipped_gradient_sum
+from framp_private.federated.per_sample import MaskedOptimizer, Mode, chosen
 from framp_private.federated.prototypes import GlobalPrototypes
 from framp_private.models.target import TargetNetwork
 from framp_private.privacy.clipping import check_clip, check_noise
 from framp_private.privacy.events import Event, unprotected
-from framp_private.privacy.noise import standard_gaussian
 from framp_private.privacy.sampling import poisson_sample
-from framp_private.randomness import Entropy, Streams
+from framp_private.randomness import Streams
 
 
 @dataclass(frozen=True)
@@ -106,34 +106,37 @@ class DpSGD:
         rate = self.learning_rate * decayed(self.decay, progress)
         threshold = float(weights[mask & network.maskable].abs().min()) if self.fiarse else 0.0
         network.load(weights * mask)
+        optimizer = MaskedOptimizer(
+            network,
+            mask,
+            home.entropy,
+            clip_norm=self.clip_norm,
+            noise_multiplier=self.noise_multiplier,
+            expected_batch_size=self.sampling_probability * home.declared,
+        )
+        mode = chosen(self.mode, network, bool(mask.all()))
         current, velocity = network.weights, torch.zeros(network.n_parameters)
         for _ in range(self.steps):
-            gradient = self._noisy_sum(network, mask, data, prototypes, home.entropy)
-            gradient.div_(self.sampling_probability * home.declared)
+            rows = data.train[poisson_sample(data.n_train, self.sampling_probability, home.entropy)]
+            loss = partial(self._losses, network, data, rows, prototypes) if len(rows) else None
+            gradient = optimizer.noisy_gradient(loss, mode)
             if self.fiarse:
                 gradient.mul_(fiarse_factor(current, threshold, network.maskable))
             velocity.mul_(self.momentum).add_(gradient)
             current.add_(velocity, alpha=-rate)
         return network.weights.clone()
 
-    def _noisy_sum(
+    def _losses(
         self,
         network: TargetNetwork,
-        mask: Tensor,
         data: ClientData,
+        rows: Tensor,
         prototypes: GlobalPrototypes | None,
-        entropy: Entropy,
+        module: nn.Module,
     ) -> Tensor:
-        """(n_parameters,): the clipped sum over one Poisson sample plus noise, zero outside the mask."""
-        rows = data.train[poisson_sample(data.n_train, self.sampling_probability, entropy)]
-        summed = clipped_gradient_sum(
-            network, data, rows, prototypes, self.alignment, mask, self.clip_norm, self.mode
-        ).double()
-        noise = standard_gaussian(int(mask.sum()), entropy).mul_(self.clip_norm * self.noise_multiplier)
-        summed[mask] += noise
-        return summed.float()
-
-
-def expected_batch(sampling_probability: float, declared: int) -> int:
-    """The whole number nearest to the expected size of a Poisson sample, at least 1."""
-    return max(1, math.floor(sampling_probability * declared + 0.5))
+        """(n,) each record's own loss, alignment included."""
+        logits, features = network.forward(data.x[rows], module=module)
+        losses = functional.cross_entropy(logits, data.y[rows], reduction="none")
+        if prototypes is not None and self.alignment.weight:
+            losses = losses + self.alignment.weight * self.alignment.losses(features, data.y[rows], prototypes)
+        return losses

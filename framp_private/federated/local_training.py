@@ -46,17 +46,21 @@ class Alignment:
 
     def loss(self, features: Tensor, labels: Tensor, prototypes: GlobalPrototypes) -> Tensor:
         """A scalar; records of classes without a prototype add zero. The prototypes get no gradient."""
-        known = prototypes.present[labels].to(features.dtype)
-        target = prototypes.values[labels]
-        if self.distance == "mse":
-            return ((features - target).square().mean(1) * known).mean()
-        if self.distance == "cosine":
-            return ((1 - functional.cosine_similarity(features, target)) * known).mean()
+        if self.distance != "l2":
+            return self.losses(features, labels, prototypes).mean()
         members = functional.one_hot(labels, len(prototypes.values)).to(features.dtype)
         counts = members.sum(0)
         means = (members.T @ features) / counts.clamp(min=1)[:, None]
         distances = (means - prototypes.values).square().sum(1)
         return (distances * (counts > 0) * prototypes.present).sum()
+
+    def losses(self, features: Tensor, labels: Tensor, prototypes: GlobalPrototypes) -> Tensor:
+        """(n,) each record's own term, for the distances that have one: `mse` and `cosine`."""
+        known = prototypes.present[labels].to(features.dtype)
+        target = prototypes.values[labels]
+        if self.distance == "mse":
+            return (features - target).square().mean(1) * known
+        return (1 - functional.cosine_similarity(features, target)) * known
 
 
 @dataclass(frozen=True)

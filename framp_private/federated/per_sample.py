@@ -1,60 +1,167 @@
-"""Sums of clipped per-record gradients, by the fastest way that is valid for a network.
+"""Clipped sums of per-record gradients, and the noise on them, through Opacus (Yousefpour et al., arXiv 2109.12298).
 
-All modes give the same sum to within float32 rounding (a test holds each against a loop over single records).
+`MaskedOptimizer` is Opacus's `DPOptimizer` with two changes: norms, clipping and noise cover a mask's coordinates
+only, and noise comes from the operating system. What it clips comes from one of several grad-sample modes, which
+differ in speed alone (a test holds each against a loop over single records):
+
+| mode | per-record gradients by | valid for |
+|---|---|---|
+| `bookkeeping` | `models/book_keeping.py`: one backward pass | Linear, Conv2d, GroupNorm, LayerNorm |
+| `hooks` | Opacus hooks, functorch for layers they do not know | any module |
+| `ew` | Opacus expanded weights | modules whose layers PyTorch expands |
+| `functorch` | Opacus, functorch for all layers | any module |
+| `ghost` | Opacus ghost norms and a second backward pass | a full mask |
+| `auto` | the fastest that is valid: `bookkeeping`, else `hooks` | any module |
 """
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
-from torch import Tensor
-from torch.nn import functional
+from opacus.grad_sample import GradSampleModule, GradSampleModuleExpandedWeights
+from opacus.grad_sample.grad_sample_module_fast_gradient_clipping import GradSampleModuleFastGradientClipping
+from opacus.optimizers import DPOptimizer
+from torch import Tensor, nn
 
-from framp_private.data.base import ClientData
-from framp_private.federated.local_training import Alignment
-from framp_private.federated.prototypes import GlobalPrototypes
+from framp_private.errors import ModelError
+from framp_private.models.book_keeping import clipped_sum, recording, supported
 from framp_private.models.target import TargetNetwork
 from framp_private.privacy.clipping import clip_factors
+from framp_private.privacy.noise import standard_gaussian
+from framp_private.randomness import Entropy
 
-Mode = Literal["auto", "functorch"]
+Mode = Literal["auto", "bookkeeping", "hooks", "ew", "functorch", "ghost"]
+Loss = Callable[[nn.Module], Tensor]
+"""Calls the given module on a batch under the loaded weights: (n,) losses, one a record."""
+Factors = Callable[[Tensor], Tensor]
+"""(n,) squared norms -> (n,) clipping factors."""
 
 
-def clipped_gradient_sum(
-    network: TargetNetwork,
-    data: ClientData,
-    rows: Tensor,
-    prototypes: GlobalPrototypes | None,
-    alignment: Alignment,
-    mask: Tensor,
-    clip_norm: float,
-    mode: Mode = "auto",
-) -> Tensor:
-    """(n_parameters,): the sum over records `rows` of their gradients, each clipped to `clip_norm` over the mask.
+def chosen(mode: Mode, network: TargetNetwork, full: bool) -> Mode:
+    """The mode that will run: `auto` resolved. Raises `ModelError` for one that is not valid for the network."""
+    known = supported(network.module)
+    if mode == "auto":
+        return "bookkeeping" if known else "hooks"
+    if mode == "bookkeeping" and not known:
+        raise ModelError("mode='bookkeeping' knows Linear, Conv2d, GroupNorm and LayerNorm layers: use mode='auto'")
+    if mode == "ghost" and not full:
+        raise ModelError("mode='ghost' has norms over all coordinates, and the mask drops some: use mode='auto'")
+    return mode
 
-    Zero outside the mask and for an empty batch. A record with a non-finite gradient adds zero.
+
+class MaskedOptimizer(DPOptimizer):  # type: ignore[misc]
+    """Opacus's optimizer on a mask, with noise from `Entropy`.
+
+    After `noisy_gradient` the network's flat gradient holds (clipped sum + noise) / expected batch size on the mask and
+    zero elsewhere. What moves the weights by it is the caller's business.
     """
-    del mode
-    if not len(rows):
-        return torch.zeros(network.n_parameters)
-    gradients = torch.func.vmap(torch.func.grad(_record_loss, argnums=1), in_dims=(None, None, 0, 0, None, None))(
-        network, network.weights.detach().clone(), data.x[rows], data.y[rows], prototypes, alignment
-    )
-    gradients = gradients * mask
-    factors = clip_factors(gradients.double().square().sum(1), clip_norm)
-    return factors.float() @ torch.nan_to_num(gradients, 0.0, 0.0, 0.0)
+
+    def __init__(
+        self,
+        network: TargetNetwork,
+        mask: Tensor,
+        entropy: Entropy,
+        *,
+        clip_norm: float,
+        noise_multiplier: float,
+        expected_batch_size: float,
+    ) -> None:
+        super().__init__(
+            torch.optim.SGD(network.module.parameters(), lr=1.0),
+            noise_multiplier=noise_multiplier,
+            max_grad_norm=clip_norm,
+            expected_batch_size=expected_batch_size,
+            loss_reduction="mean",
+        )
+        self._network, self._entropy, self._mask = network, entropy, None if bool(mask.all()) else mask
+        self._n_noisy = int(mask.sum())
+        self._clipped = torch.zeros(network.n_parameters)
+
+    def noisy_gradient(self, loss: Loss | None, mode: Mode) -> Tensor:
+        """(n_parameters,) one step's gradient; `loss` None is the empty batch: noise alone."""
+        if loss is None:
+            self._clipped = torch.zeros(self._network.n_parameters)
+        else:
+            self._clipped = _SUMS[mode](self._network, loss, self._mask, self._factors)
+        self.add_noise()
+        self.scale_grad()
+        return self._network.gradient
+
+    def _factors(self, squared_norms: Tensor) -> Tensor:
+        return clip_factors(squared_norms, self.max_grad_norm)
+
+    def add_noise(self) -> None:
+        """Noise on the mask's coordinates, added in float64."""
+        noise = standard_gaussian(self._n_noisy, self._entropy).mul_(self.noise_multiplier * self.max_grad_norm)
+        if self._mask is None:
+            self._network.gradient.copy_(noise.add_(self._clipped))
+            return
+        self._network.gradient.zero_()
+        self._network.gradient[self._mask] = noise.add_(self._clipped[self._mask]).float()
+
+    def scale_grad(self) -> None:
+        """Division by the public, expected batch size."""
+        self._network.gradient.div_(self.expected_batch_size)
 
 
-def _record_loss(
-    network: TargetNetwork,
-    weights: Tensor,
-    x: Tensor,
-    label: Tensor,
-    prototypes: GlobalPrototypes | None,
-    alignment: Alignment,
-) -> Tensor:
-    logits, features = network.functional(weights, x[None])
-    loss = functional.cross_entropy(logits, label[None])
-    if prototypes is not None and alignment.weight:
-        loss = loss + alignment.weight * alignment.loss(features, label[None], prototypes)
-    return loss
+def _bookkeeping(network: TargetNetwork, loss: Loss, mask: Tensor | None, factors: Factors) -> Tensor:
+    with recording(network.module) as calls:
+        loss(network.module).sum().backward()  # type: ignore[no-untyped-call]
+        with torch.no_grad():
+            return clipped_sum(calls, network.tensors, mask, factors)
+
+
+def _from_grad_samples(wrap: Callable[[nn.Module], GradSampleModule]) -> Callable[..., Tensor]:
+    def summed(network: TargetNetwork, loss: Loss, mask: Tensor | None, factors: Factors) -> Tensor:
+        with _wrapped(network, wrap) as wrapped:
+            loss(wrapped).sum().backward()  # type: ignore[no-untyped-call]
+            rows = torch.cat([value.grad_sample.flatten(1) for value in network.module.parameters()], 1)  # type: ignore[attr-defined]
+        if mask is not None:
+            rows = rows * mask
+        scale = factors(rows.double().square().sum(1)).float()
+        return scale @ torch.nan_to_num(rows, 0.0, 0.0, 0.0)
+
+    return summed
+
+
+def _ghost(network: TargetNetwork, loss: Loss, mask: Tensor | None, factors: Factors) -> Tensor:
+    with _wrapped(
+        network, lambda module: GradSampleModuleFastGradientClipping(module, loss_reduction="sum")
+    ) as wrapped:
+        losses = loss(wrapped)
+        losses.sum().backward(retain_graph=True)  # type: ignore[no-untyped-call]
+        scale = factors(wrapped.get_norm_sample().double().square())
+        if bool((scale > 0).all()):
+            wrapped.disable_hooks()
+            network.gradient.zero_()
+            (losses * scale.float()).sum().backward()  # type: ignore[no-untyped-call]
+            return network.gradient.clone()
+    # zero times a gradient that is not finite would not be zero in a shared backward pass
+    return _SUMS["hooks"](network, loss, mask, factors)
+
+
+@contextmanager
+def _wrapped(network: TargetNetwork, wrap: Callable[[nn.Module], GradSampleModule]) -> Iterator[GradSampleModule]:
+    """Opacus's hooks on the network's module inside, and gradients as they were afterwards."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        wrapped = wrap(network.module)
+        try:
+            yield wrapped
+        finally:
+            wrapped.to_standard_module()
+
+
+_SUMS: dict[str, Callable[..., Tensor]] = {
+    "bookkeeping": _bookkeeping,
+    "hooks": _from_grad_samples(lambda module: GradSampleModule(module, loss_reduction="sum")),
+    "functorch": _from_grad_samples(
+        lambda module: GradSampleModule(module, loss_reduction="sum", force_functorch=True)
+    ),
+    "ew": _from_grad_samples(lambda module: GradSampleModuleExpandedWeights(module, loss_reduction="sum")),
+    "ghost": _ghost,
+}

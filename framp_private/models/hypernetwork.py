@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from framp_private.models.flat import bind, flatten
-from framp_private.models.psi import HypernetworkShape, Psi
+from framp_private.models.psi import HypernetworkShape, Psi, log_prior
 from framp_private.randomness import Streams
 
 
@@ -76,9 +76,13 @@ class SharedBackbone:
 
 
 class Hypernetwork:
-    """A `Generator` with learned psi; `HypernetworkShape` fixes its form."""
+    """A `Generator` with learned psi; `HypernetworkShape` fixes its form.
 
-    def __init__(self, n_target: int, descriptor_dim: int, shape: HypernetworkShape) -> None:
+    `bias` is where the classifier's bias lies in the target's weights; needed for a prior.
+    """
+
+    def __init__(self, n_target: int, descriptor_dim: int, shape: HypernetworkShape, bias: slice | None = None) -> None:
+        self._bias = bias if shape.prior != "none" else None
         self.n_target, self.shape, self._descriptor_dim = n_target, shape, descriptor_dim
         self._psi = self._build(Streams(0).child("structure"))
         self._weights, self._gradient = bind(self._psi)
@@ -102,7 +106,10 @@ class Hypernetwork:
         with torch.no_grad():
             theta_0 = phi[: self.n_target]
             generated: Tensor = self._psi(descriptors, budgets)
-            return theta_0 + generated if self.shape.combine == "additive" else theta_0 * (1 + generated)
+            weights = theta_0 + generated if self.shape.combine == "additive" else theta_0 * (1 + generated)
+            if self._bias is not None:
+                weights[:, self._bias] += log_prior(descriptors)
+            return weights
 
     def pullback(self, phi: Tensor, descriptors: Tensor, budgets: Tensor, deltas: Tensor) -> Tensor:
         """(n_phi,): sum_i J_i^T delta_i, exact up to float32 rounding."""

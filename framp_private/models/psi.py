@@ -35,6 +35,9 @@ class HypernetworkShape:
         chunk: weights per chunk. rank: directions of the low-rank head.
         budget_input: whether the budget is an input beside the descriptor.
         combine: `additive` theta_0 + g, or `multiplicative` theta_0 * (1 + g).
+        prior: `class_shares` adds the logarithm of the client's class shares to the classifier's bias, so that theta_0
+            learns what classes look like and not how frequent they are (logit adjustment, Menon et al.,
+            arXiv 2007.07314, section 4); the descriptor must then be the class shares.
     """
 
     trunk: Literal["mlp", "random", "attention"] = "mlp"
@@ -45,6 +48,7 @@ class HypernetworkShape:
     rank: int = 64
     budget_input: bool = True
     combine: Literal["additive", "multiplicative"] = "additive"
+    prior: Literal["none", "class_shares"] = "none"
 
 
 class Standardise(nn.Module):
@@ -121,6 +125,16 @@ class Psi(nn.Module):
             return normed / math.sqrt(hidden.shape[1])
         standardised: Tensor = self.features(hidden)
         return standardised
+
+
+LEAST_SHARE = 0.02
+"""Class shares, which may be noisy, are taken to be at least this."""
+
+
+def log_prior(shares: Tensor) -> Tensor:
+    """(n, n_classes) centred log of class shares (n, n_classes)."""
+    logs = shares.clamp(min=LEAST_SHARE).log()
+    return logs - logs.mean(1, keepdim=True)
 
 
 def encode_budgets(budgets: Tensor) -> Tensor:

@@ -27,7 +27,8 @@ class TargetNetwork:
 
     `maskable` (n_parameters,) bool marks the `n_maskable` coordinates that a budget counts: all but those of
     normalisation layers. `weights` and `gradient` are the flat buffers of the working module. Every thread has a
-    working module of its own, so that clients can train side by side; `stochastic` says that the module draws random
+    working module of its own, so that clients can train side by side; `bias` is the place of
+    the classifier's bias, None if it has none. `stochastic` says that the module draws random
     numbers when it trains (dropout), which ties it to one thread.
 
     Args:
@@ -52,6 +53,8 @@ class TargetNetwork:
         self.n_parameters = self.tensors.total
         self.maskable = self.tensors.maskable_coordinates()
         self.n_maskable = int(self.maskable.sum())
+        places = dict(zip(self.tensors.names, self.tensors.slices(), strict=True))
+        self.bias = places.get(f"{self.classifier_name}.bias")
         self.stochastic = any("Dropout" in type(part).__name__ for part in module.modules())
         self._own = threading.local()
         self._own.working = _Working(module, self.classifier_name)
@@ -90,15 +93,20 @@ class TargetNetwork:
         self.weights.copy_(weights)
 
     def forward(
-        self, x: Tensor, edge_index: Tensor | None = None, nodes: Tensor | None = None
+        self,
+        x: Tensor,
+        edge_index: Tensor | None = None,
+        nodes: Tensor | None = None,
+        module: nn.Module | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Logits (n, n_classes) and representations (n, feature_dim) under the loaded weights.
 
         With `edge_index` (2, edges) the module is called as `module(x, edge_index)` on the whole graph;
-        `nodes` then picks the rows that are returned.
+        `nodes` then picks the rows that are returned. `module` is the working module in a wrapper that calls it.
         """
         working = self._working
-        logits: Tensor = working.module(x) if edge_index is None else working.module(x, edge_index)
+        called = working.module if module is None else module
+        logits: Tensor = called(x) if edge_index is None else called(x, edge_index)
         features, working.features = working.features, None
         if features is None:
             raise ModelError(
@@ -107,19 +115,6 @@ class TargetNetwork:
             )
         features = features.flatten(1)
         return (logits, features) if nodes is None else (logits[nodes], features[nodes])
-
-    def functional(self, weights: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits and representations of records (n, ...) under (n_parameters,) weights; torch.func may trace it."""
-        working = self._working
-        named = {
-            name: weights[part].view(shape)
-            for name, part, shape in zip(self.tensors.names, self.tensors.slices(), self.tensors.shapes, strict=True)
-        }
-        logits: Tensor = torch.func.functional_call(working.module, named, (x,))
-        features, working.features = working.features, None
-        if features is None:
-            raise ModelError(f"classifier={self.classifier_name!r} was not called in the forward pass")
-        return logits, features.flatten(1)
 
     def as_module(self, weights: Tensor) -> nn.Module:
         """An independent module with these weights, in evaluation mode, for prediction outside the federation."""

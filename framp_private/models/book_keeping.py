@@ -1,0 +1,254 @@
+"""Clipped per-record gradient sums in one backward pass: book-keeping (Bu et al., arXiv 2210.00038, section 3).
+
+The backward pass stops at the layers' outputs: it computes what flows back to earlier layers and no weight gradient.
+From each layer's input a and output gradient b follow the per-record norms, and then one weighted product gives the
+clipped sum::
+
+    linear     G_i = b_i a_i^T              norm^2 on a mask M: b_i^2 M a_i^2, without forming G_i
+    conv       G_i = b_i unfold(a_i)^T      formed, or where that is dearer its norm from two Gram matrices
+    norm       G_i = sum over places of b_i (normalised a_i), and of b_i
+
+So a step costs about what one without clipping costs. All layers with parameters must be of these kinds and be called
+once in a forward pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from framp_private.models.flat import Tensors
+
+Factors = Callable[[Tensor], Tensor]
+"""(n,) squared norms -> (n,) clipping factors."""
+
+
+@dataclass
+class Call:
+    """One layer's part in a forward and backward pass: its input and the gradient of its output."""
+
+    layer: nn.Module
+    given: Tensor
+    back: Tensor | None = None
+
+
+def supported(module: nn.Module) -> bool:
+    """Whether every parameter lies in a layer of a known kind, and none is shared."""
+    owned = 0
+    for layer in module.modules():
+        own = list(layer.parameters(recurse=False))
+        if own and not _known(layer):
+            return False
+        owned += len(own)
+    return owned == len(list(module.parameters()))
+
+
+@contextmanager
+def recording(module: nn.Module) -> Iterator[dict[str, Call]]:
+    """Inside, a forward pass records every layer's input, and a backward pass its output gradient and no weight's.
+
+    Raises:
+        RuntimeError: a layer is called twice.
+    """
+    calls: dict[str, Call] = {}
+    handles = [
+        layer.register_forward_hook(_recorder(calls, name))
+        for name, layer in module.named_modules()
+        if any(True for _ in layer.parameters(recurse=False))
+    ]
+    for value in module.parameters():
+        value.requires_grad_(False)
+    try:
+        yield calls
+    finally:
+        for handle in handles:
+            handle.remove()
+        for value in module.parameters():
+            value.requires_grad_(True)
+
+
+def clipped_sum(calls: dict[str, Call], tensors: Tensors, mask: Tensor | None, factors: Factors) -> Tensor:
+    """(total,) float32: the sum of per-record gradients, each scaled by its factor, on the mask.
+
+    Args:
+        calls: filled by a forward and a backward pass of the *sum* of the records' losses.
+        tensors: the module's. mask: (total,) bool, None for all. factors: from squared norms over the mask.
+    """
+    places = dict(zip(tensors.names, zip(tensors.slices(), tensors.shapes, strict=True), strict=True))
+    parts = [
+        _part(call, name, None if mask is None else lambda key: mask[places[key][0]].view(places[key][1]))
+        for name, call in calls.items()
+    ]
+    squared = torch.stack([part.squared() for part in parts]).sum(0)
+    scale = factors(squared.double()).float()
+    total = torch.zeros(tensors.total)
+    for part in parts:
+        for key, value in part.weighted(scale).items():
+            total[places[key][0]] = value.reshape(-1)
+    return total if mask is None else total.mul_(mask)
+
+
+Masks = Callable[[str], Tensor] | None
+
+
+def _part(call: Call, name: str, masks: Masks) -> _Linear | _Conv | _Norm:
+    assert call.back is not None
+    kind = _Conv if isinstance(call.layer, nn.Conv2d) else _Linear if isinstance(call.layer, nn.Linear) else _Norm
+    return kind(call, f"{name}." if name else "", masks)
+
+
+class _Linear:
+    """Inputs (n, ..., i), output gradients (n, ..., o)."""
+
+    def __init__(self, call: Call, prefix: str, masks: Masks) -> None:
+        assert call.back is not None
+        self._bias, self._prefix, self._masks = getattr(call.layer, "bias", None) is not None, prefix, masks
+        self._a, self._b = call.given, call.back
+        self._formed: Tensor | None = None
+        if self._a.dim() > 2:
+            a, b = self._a.flatten(1, -2), self._b.flatten(1, -2)
+            self._formed, self._b = b.transpose(1, 2) @ a, b.sum(1)
+
+    def squared(self) -> Tensor:
+        mask = self._masks(f"{self._prefix}weight").float() if self._masks else None
+        if self._formed is not None:
+            formed = self._formed if mask is None else self._formed * mask
+            found = formed.square().sum((1, 2))
+        elif mask is None:
+            found = self._a.square().sum(1) * self._b.square().sum(1)
+        else:
+            found = ((self._b.square() @ mask) * self._a.square()).sum(1)
+        return found + _squared(self._b, self._masks, f"{self._prefix}bias") if self._bias else found
+
+    def weighted(self, scale: Tensor) -> dict[str, Tensor]:
+        b = _clean(self._b) * scale[:, None]
+        if self._formed is None:
+            made = {f"{self._prefix}weight": b.T @ _clean(self._a)}
+        else:
+            made = {f"{self._prefix}weight": torch.tensordot(scale, _clean(self._formed), 1)}
+        return made | ({f"{self._prefix}bias": b.sum(0)} if self._bias else {})
+
+
+class _Conv:
+    """Inputs (n, c, h, w), output gradients (n, o, h', w')."""
+
+    def __init__(self, call: Call, prefix: str, masks: Masks) -> None:
+        layer = call.layer
+        assert isinstance(layer, nn.Conv2d) and call.back is not None
+        self._bias, self._prefix, self._masks, self._shape = layer.bias is not None, prefix, masks, layer.weight.shape
+        self._b = call.back.flatten(2)  # (n, o, t)
+        (_, o, t), k = self._b.shape, self._shape[1:].numel()
+        self._windows = _windows(call.given, layer) if masks is None and t * (k + o) < k * o else None
+        self._formed = _formed(call.given, call.back, layer) if self._windows is None else None  # (n, o, k)
+
+    def squared(self) -> Tensor:
+        if self._windows is not None:
+            u = self._windows
+            found = ((u.transpose(1, 2) @ u) * (self._b.transpose(1, 2) @ self._b)).sum((1, 2))
+        else:
+            assert self._formed is not None
+            found = _squared(self._formed.flatten(1), self._masks, f"{self._prefix}weight")
+        return found + _squared(self._b.sum(2), self._masks, f"{self._prefix}bias") if self._bias else found
+
+    def weighted(self, scale: Tensor) -> dict[str, Tensor]:
+        if self._windows is not None:
+            b = _clean(self._b) * scale[:, None, None]
+            weight = torch.einsum("not,nkt->ok", b, _clean(self._windows))
+        else:
+            assert self._formed is not None
+            weight = scale @ _clean(self._formed).flatten(1)
+        made = {f"{self._prefix}weight": weight.view(self._shape)}
+        return made | ({f"{self._prefix}bias": scale @ _clean(self._b.sum(2))} if self._bias else {})
+
+
+def _formed(x: Tensor, back: Tensor, layer: nn.Conv2d) -> Tensor:
+    """(n, o, c * kh * kw): each record's weight gradient, by the faster of two ways on a CPU."""
+    (n, o), (_, c, kh, kw) = back.shape[:2], layer.weight.shape
+    if c >= _GROUPED:  # one convolution in which every record is a group of its own
+        flat, out = x.reshape(1, n * c, *x.shape[2:]), back.reshape(1, n * o, *back.shape[2:])
+        shape = (list(layer.stride), list(layer.padding), [1, 1], False, [0, 0], n, [False, True, False])
+        made: Tensor = torch.ops.aten.convolution_backward(out, flat, x.new_empty(n * o, c, kh, kw), None, *shape)[1]
+        return made.view(n, o, -1)
+    formed = x.new_empty(n, o, c * kh * kw)
+    for at in range(0, n, _TOGETHER):  # few records at a time stay in cache
+        rows = slice(at, at + _TOGETHER)
+        torch.bmm(back[rows].flatten(2), _windows(x[rows], layer).transpose(1, 2), out=formed[rows])
+    return formed
+
+
+_GROUPED, _TOGETHER = 8, 16
+
+
+def _windows(x: Tensor, layer: nn.Conv2d) -> Tensor:
+    """(n, c * kh * kw, places): what each output place sees; faster than `unfold` on a CPU."""
+    assert not isinstance(layer.padding, str)
+    (kh, kw), (sh, sw), (ph, pw) = layer.kernel_size, layer.stride, layer.padding
+    padded = functional.pad(x, (pw, pw, ph, ph)) if ph or pw else x
+    seen = padded.unfold(2, kh, sh).unfold(3, kw, sw)  # (n, c, h', w', kh, kw)
+    n, c, h, w = seen.shape[:4]
+    return seen.permute(0, 1, 4, 5, 2, 3).reshape(n, c * kh * kw, h * w)
+
+
+class _Norm:
+    """GroupNorm and LayerNorm: one scale and one shift for each channel or coordinate."""
+
+    def __init__(self, call: Call, prefix: str, masks: Masks) -> None:
+        layer, back = call.layer, call.back
+        assert back is not None
+        self._prefix, self._masks = prefix, masks
+        if isinstance(layer, nn.GroupNorm):
+            normed = functional.group_norm(call.given, layer.num_groups, eps=layer.eps)
+            self._weight, self._shift = (x.flatten(2).sum(2) for x in (back * normed, back))
+        else:
+            assert isinstance(layer, nn.LayerNorm)
+            normed = functional.layer_norm(call.given, layer.normalized_shape, eps=layer.eps)
+            extra = tuple(range(1, back.dim() - len(layer.normalized_shape)))
+            self._weight, self._shift = (x.sum(extra) if extra else x for x in (back * normed, back))
+            self._weight, self._shift = self._weight.flatten(1), self._shift.flatten(1)
+        self._bias = getattr(layer, "bias", None) is not None
+
+    def squared(self) -> Tensor:
+        found = _squared(self._weight, self._masks, f"{self._prefix}weight")
+        return found + _squared(self._shift, self._masks, f"{self._prefix}bias") if self._bias else found
+
+    def weighted(self, scale: Tensor) -> dict[str, Tensor]:
+        made = {f"{self._prefix}weight": scale @ _clean(self._weight)}
+        return made | ({f"{self._prefix}bias": scale @ _clean(self._shift)} if self._bias else {})
+
+
+def _squared(rows: Tensor, masks: Masks, key: str) -> Tensor:
+    """(n,) squared norms of rows on the part of the mask that belongs to `key`."""
+    return rows.square().sum(1) if masks is None else rows.square() @ masks(key).flatten().float()
+
+
+def _clean(x: Tensor) -> Tensor:
+    """A record that is not finite has factor zero, and zero times infinity must be zero."""
+    return torch.nan_to_num_(x, 0.0, 0.0, 0.0) if not torch.isfinite(x.sum()) else x
+
+
+def _recorder(calls: dict[str, Call], name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+    def record(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if name in calls:
+            raise RuntimeError(f"layer {name!r} is called twice in one forward pass")
+        call = calls[name] = Call(layer, inputs[0].detach())
+        if not output.requires_grad:
+            output.requires_grad_()
+
+        def keep(gradient: Tensor) -> None:
+            call.back = gradient
+
+        output.register_hook(keep)  # type: ignore[no-untyped-call]
+
+    return record
+
+
+def _known(layer: nn.Module) -> bool:
+    if isinstance(layer, nn.Conv2d):
+        plain = layer.groups == 1 and layer.dilation == (1, 1) and layer.padding_mode == "zeros"
+        return plain and not isinstance(layer.padding, str)
+    return type(layer) in (nn.Linear, nn.GroupNorm, nn.LayerNorm)
