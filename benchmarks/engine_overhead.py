@@ -67,7 +67,9 @@ def main() -> None:
         config = make_config(preset=arguments.preset, assignments={"server": server, "learning_rate": 1e-3})
         torch.set_num_threads(config.threads)
         dataset = load_dataset(config, arguments.data_root)
-        federation = federation_of(config, network_of(config, dataset.schema), list(dataset.clients))
+        federation = federation_of(
+            config, network_of(config, dataset.schema), {name: data.n_train for name, data in dataset.clients.items()}
+        )
         simulation = Simulation(federation, dataset)
         simulation.enrol()
         engine, bare = [], []

@@ -23,6 +23,7 @@ from torch import Tensor
 from framp_private.errors import CheckpointError
 
 VERSION = 1
+_COMMITTED = "committed"
 _NAME = re.compile(r"state-(\d{6})\.json")
 
 
@@ -64,8 +65,9 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     }
     row = {**body, "sha256": _digest(body)}
     write_atomically(folder / f"{stem}.json", json.dumps(row, sort_keys=True).encode())
+    (folder / _COMMITTED).touch()
     for item in folder.iterdir():
-        if item.stem.split(".")[0] != stem:
+        if item.stem.split(".")[0] not in (stem, _COMMITTED):
             item.unlink()
 
 
@@ -79,6 +81,11 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
         sorted(path for path in folder.glob("state-*.json") if _NAME.fullmatch(path.name)) if folder.is_dir() else []
     )
     if not found:
+        if (folder / _COMMITTED).exists():
+            raise CheckpointError(
+                f"checkpoint in {folder} is missing, and one was committed: restore it from a copy, "
+                "or start a new run in another folder"
+            )
         return None
     path = found[-1]
     try:

@@ -1,6 +1,6 @@
 """`framp-private`: train, list presets, look at data.
 
-Exit status: 0 done, 1 failed or not verified, 2 bad input, 130 interrupted.
+Exit status: 0 done, 1 failed or not verified, 2 bad input, 4 privacy budget exhausted, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import json
 import sys
 import warnings
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,15 +17,18 @@ import typer
 from rich.console import Console
 
 from framp_private.assemble import make_config
-from framp_private.config import Config, read_assignments
+from framp_private.config import Config, read_assignments, read_split
 from framp_private.datasets import CATALOGUE, check, data_root, load_dataset
-from framp_private.errors import FrampError
+from framp_private.errors import FrampError, RunError
 from framp_private.estimate import describe_plan
+from framp_private.inspect_ledgers import ledger_rows, verify_ledgers
 from framp_private.presets import PRESETS
+from framp_private.privacy.calibrate import Releases, calibrate
+from framp_private.privacy.events import Budget
 from framp_private.report.figures import class_mix
 from framp_private.run_folder import RunFolder
 from framp_private.runs import new_folder, run_config
-from framp_private.terminal import final_table, partition_table, plan_table, progress
+from framp_private.terminal import calibration_table, final_table, ledger_table, partition_table, plan_table, progress
 from framp_private.training import Options
 
 INTERRUPTED = 130
@@ -33,6 +37,8 @@ app = typer.Typer(
 )
 data_app = typer.Typer(no_args_is_help=True, help="Data sets: what is known, what is here, how it is partitioned.")
 app.add_typer(data_app, name="data")
+ledger_app = typer.Typer(no_args_is_help=True, help="Ledgers: what was spent, and whether they are whole.")
+app.add_typer(ledger_app, name="ledger")
 
 ConfigFile = Annotated[
     Path | None, typer.Argument(metavar="[CONFIG.yaml]", help="Settings; see `presets` for starting points.")
@@ -65,6 +71,10 @@ def train(
     record_transcript: Annotated[
         bool, typer.Option("--record-transcript", help="Keep every message that was delivered.")
     ] = False,
+    ledger: Annotated[
+        Path | None,
+        typer.Option("--ledger", help="Continue the ledgers in this folder over several runs on the same data."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print plan, sizes and estimated seconds; touch no data.")
     ] = False,
@@ -78,14 +88,17 @@ def train(
         return
     if resume and out is None:
         raise typer.BadParameter("--resume needs --out, the folder to go on in")
-    folder = out if out is not None else new_folder(preset or (config.stem if config else "digits"))
+    if resume and out is not None and not (out / "config.yaml").is_file():
+        raise RunError(f"out={out} holds no run to go on with: check the path, or leave --resume away")
+    named = preset or (config.stem if config else Path(settings.dataset).name)
+    folder = out if out is not None else new_folder(named)
     if resume and RunFolder(folder).finished:
         summary: Any = RunFolder(folder).summary()
     else:
         console = Console(stderr=True, quiet=as_json)
         console.print(plan_table(describe_plan(settings, measure=False)))
         with progress(console, settings.rounds) as on_round:
-            options = Options(record_transcript=record_transcript, on_round=on_round)
+            options = Options(record_transcript=record_transcript, ledger=ledger, on_round=on_round)
             summary = run_config(
                 settings, out=folder, data_root=root, download=download, resume=resume, options=options
             ).summary
@@ -108,6 +121,45 @@ def presets(as_json: AsJson = False) -> None:
         return
     for preset in PRESETS:
         typer.echo(f"{preset.__name__:<12}{(preset.__doc__ or '').strip()}")
+
+
+@app.command("calibrate")
+def calibrate_noise(
+    epsilon: Annotated[float, typer.Option("--epsilon", help="What all channels together may spend.")],
+    rounds: Annotated[int, typer.Option("--rounds", help="Rounds, all of which a client takes part in.")],
+    delta: Annotated[float, typer.Option("--delta")] = 1e-5,
+    local_steps: Annotated[int, typer.Option("--local-steps", help="DP-SGD steps per round.")] = 1,
+    sampling: Annotated[float, typer.Option("--sampling", help="Poisson sampling probability of a record.")] = 1.0,
+    split: Annotated[
+        str, typer.Option("--split", help="Shares of mu^2 by channel; a channel left out is not used.")
+    ] = "update=0.7,prototypes=0.25,descriptor=0.05",
+    as_json: AsJson = False,
+) -> None:
+    """Noise multipliers for a wanted epsilon, and what each channel spends."""
+    counts = {"update": rounds * local_steps, "prototypes": rounds, "descriptor": 1}
+    rates = {"update": sampling}
+    channels = {
+        name: Releases(counts[name], share, rates.get(name, 1.0)) for name, share in read_split(split, counts).items()
+    }
+    found = calibrate(Budget(epsilon, delta), channels)
+    if as_json:
+        typer.echo(json.dumps(asdict(found), indent=1))
+    else:
+        Console().print(calibration_table(found, channels))
+
+
+@ledger_app.command("show")
+def ledger_show(folder: Path, delta: Annotated[float, typer.Option("--delta")] = 1e-5, as_json: AsJson = False) -> None:
+    """What each account in a run folder or a folder of ledgers has spent."""
+    rows = ledger_rows(folder, delta)
+    typer.echo(json.dumps(rows, indent=1)) if as_json else Console().print(ledger_table(rows, delta))
+
+
+@ledger_app.command("verify")
+def ledger_verify(folder: Path) -> None:
+    """Check every chain, and against the heads in the run's summary or checkpoint where there are any."""
+    for line in verify_ledgers(folder):
+        typer.echo(line)
 
 
 @data_app.command("list")
@@ -160,7 +212,10 @@ def data_partition(
             name: {"classes": data.class_counts(federated.schema.n_classes).tolist()}
             for name, data in federated.clients.items()
         }
-        picture.write_text(class_mix(rows).svg)
+        try:
+            picture.write_text(class_mix(rows).svg)
+        except OSError as error:
+            raise RunError(f"--picture {picture} cannot be written: {error}") from error
 
 
 def _config(
@@ -173,7 +228,9 @@ def _config(
 ) -> Config:
     given = read_assignments(assignments or [])
     if dataset is not None:
-        given["dataset"] = dataset
+        given["dataset"] = (
+            dataset if dataset in CATALOGUE or not Path(dataset).exists() else str(Path(dataset).resolve())
+        )
     if seed is not None:
         given["seed"] = seed
     if resumed is not None and (resumed / "config.yaml").is_file() and not given and file is None and preset is None:

@@ -8,7 +8,7 @@ method's own schedule, the file, `--set`.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -221,6 +221,20 @@ def read_assignments(assignments: Sequence[str]) -> dict[str, Any]:
             nested = {part: nested}
         _merge(merged, nested)
     return merged
+
+
+def read_split(text: str, known: Collection[str]) -> dict[str, float]:
+    """`"update=0.7,descriptor=0.3"` -> shares by channel. Raises `ConfigError` for an unknown channel or no number."""
+    shares: dict[str, float] = {}
+    for part in text.split(","):
+        name, _, value = part.strip().partition("=")
+        if name not in known:
+            raise ConfigError(f"--split names {name!r}: channels are {', '.join(known)}")
+        try:
+            shares[name] = float(value)
+        except ValueError:
+            raise ConfigError(f"--split gives {name} the share {value!r}: write a number") from None
+    return shares
 
 
 def _fraction(value: Any) -> Any:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,7 +14,7 @@ from framp_private.data import tabular, vision
 from framp_private.data.base import FederatedDataset, Schema
 from framp_private.data.draws import BalancedDirichlet, ClassDirichlet, ClassesPerClient, Draw
 from framp_private.data.partition import Pool, partition_graph, partition_records, partition_sites
-from framp_private.errors import ConfigError, MissingData
+from framp_private.errors import ConfigError, DataError, FrampError, MissingData
 from framp_private.randomness import Streams
 
 Reader = Callable[[Path, bool, Config], Pool]
@@ -118,8 +119,29 @@ def load_dataset(config: Config, root: Path | None = None, download: bool = Fals
             raise ConfigError(
                 f"dataset={config.dataset!r} is neither a known data set ({', '.join(CATALOGUE)}) nor a folder"
             )
-        return tabular.folder(path, config.seed, config.unseen_clients)
-    return partition(entry.read(data_root(root), download, config), config)
+        return tabular.folder(
+            path,
+            config.seed,
+            config.unseen_clients,
+            test=config.test_fraction,
+            validation=config.validation_fraction,
+        )
+    with _readable(config.dataset):
+        pool = entry.read(data_root(root), download, config)
+    return partition(pool, config)
+
+
+@contextmanager
+def _readable(name: str) -> Iterator[None]:
+    """Whatever a damaged file makes a reader raise becomes a `DataError`."""
+    try:
+        yield
+    except FrampError:
+        raise
+    except Exception as error:
+        raise DataError(
+            f"dataset={name!r} cannot be read ({type(error).__name__}: {error}): fetch its files again"
+        ) from error
 
 
 def partition(pool: Pool, config: Config) -> FederatedDataset:
@@ -163,9 +185,12 @@ def partition(pool: Pool, config: Config) -> FederatedDataset:
 def check(root: Path, name: str, config: Config) -> str:
     """ "ready" or what is missing, after really reading the data set."""
     try:
-        pool = CATALOGUE[name].read(root, False, config)
+        with _readable(name):
+            pool = CATALOGUE[name].read(root, False, config)
     except MissingData as error:
         return f"missing: {error}"
+    except DataError as error:
+        return f"unreadable: {error}"
     return f"ready: {len(pool.y):,} records, {pool.schema.n_classes} classes"
 
 

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections import Counter
 from typing import Any
 
 import torch
 
 from framp_private.assemble import federation_of, method_of, network_of
 from framp_private.config import Config
+from framp_private.costs import channel_costs, planned_claim
 from framp_private.data.base import ClientData, Schema
 from framp_private.data.partition import client_names
 from framp_private.datasets import schema_of
 from framp_private.evaluation import budget_name
-from framp_private.federated.accounts import claim_of
 from framp_private.federated.federation import Federation
 from framp_private.federated.local_training import AtHome
 from framp_private.federated.pullback import Pullback
 from framp_private.models.mask_coding import entropy_bound_bits
 from framp_private.models.submodel import kept
-from framp_private.privacy import accounting
-from framp_private.privacy.claims import THIS_RUN, Claim, no_guarantee, nothing_released, statement
-from framp_private.privacy.events import leaves
-from framp_private.protections import Channel
+from framp_private.privacy.claims import nothing_released, statement
 from framp_private.randomness import Entropy
 
 
@@ -37,7 +32,6 @@ def describe_plan(config: Config, measure: bool = True) -> dict[str, Any]:
     Raises:
         PlanError, ModelError, ConfigError: what would stop the run before its first round.
     """
-    torch.set_num_threads(1)
     facts: dict[str, Any] = {
         "method": config.method,
         "dataset": config.dataset,
@@ -65,9 +59,13 @@ def describe_plan(config: Config, measure: bool = True) -> dict[str, Any]:
     plan = {channel: type(federation.plan.protection(channel)).__name__ for channel in used}
     return {
         **facts,
-        "privacy": statement(planned_claims(federation, config) if used else [nothing_released("record")]),
+        "privacy": statement(
+            [planned_claim(federation, config.privacy.delta if config.privacy else None)]
+            if used
+            else [nothing_released("record")]
+        ),
         "channels": plan,
-        "epsilon_by_channel": by_channel(federation, config.privacy.delta) if used and config.privacy else None,
+        "epsilon_by_channel": channel_costs(federation, config.privacy.delta) if used and config.privacy else None,
         "parameters": {
             "target": federation.network.n_parameters,
             "maskable": federation.network.n_maskable,
@@ -76,44 +74,6 @@ def describe_plan(config: Config, measure: bool = True) -> dict[str, Any]:
         "per_round": {budget_name(b): _bytes(federation, b) for b in sorted(set(config.budgets))} if used else {},
         "seconds": _seconds(federation, schema, config) if measure else None,
     }
-
-
-def planned_claims(federation: Federation, config: Config) -> list[Claim]:
-    """What the run may claim once all its planned releases are made."""
-    client, wanted = next(iter(federation.budgets)), config.privacy
-    if wanted is None:
-        return [no_guarantee(federation.unit)]
-    counts: Counter[str] = Counter()
-    values = 0
-    for event, count in federation.planned(client):
-        counts += leaves(event.mechanism, count)
-        values += count * event.noise_values
-    spent = accounting.epsilon(counts, "add/remove", wanted.delta, values)
-    return [claim_of(federation.unit, spent, wanted.delta, federation.trust, THIS_RUN)]
-
-
-def by_channel(federation: Federation, delta: float) -> dict[str, dict[str, Any]]:
-    """What each channel alone costs a client in the whole run; channel epsilons do not add up."""
-    client = next(iter(federation.budgets))
-    rows: dict[str, dict[str, Any]] = {}
-    for channel, (event, count) in zip(federation.channels, federation.planned(client), strict=True):
-        alone = accounting.epsilon(leaves(event.mechanism, count), event.relation, delta)
-        rows[channel] = {
-            "unit": event.unit,
-            "relation": event.relation,
-            "epsilon": alone if math.isfinite(alone) else None,
-            "delta": delta,
-            "releases": count,
-            "trust_model": federation.trust,
-            **_noise(federation, channel),
-        }
-    return rows
-
-
-def _noise(federation: Federation, channel: Channel) -> dict[str, float | None]:
-    """Clip norm and noise multiplier of what noises a channel: the trainer, or its protection."""
-    source = federation.trainer if channel == "update" else federation.plan.protection(channel)
-    return {name: getattr(source, name, None) for name in ("clip_norm", "noise_multiplier", "sampling_probability")}
 
 
 def _bytes(federation: Federation, budget: float) -> dict[str, int]:
@@ -145,11 +105,13 @@ def _seconds(federation: Federation, schema: Schema, config: Config) -> float:
         edges,
     )
     mask = torch.ones(federation.network.n_parameters, dtype=torch.bool)
-    best = float("inf")
+    best, threads = float("inf"), torch.get_num_threads()
+    torch.set_num_threads(1)
     for _ in range(3):
         start = time.perf_counter()
         federation.trainer.train(
             federation.network, federation.theta_0, mask, data, None, streams, 0.0, AtHome(Entropy(), n)
         )
         best = min(best, time.perf_counter() - start)
+    torch.set_num_threads(threads)
     return round(1.2 * best * federation.cohort * federation.rounds, 1)

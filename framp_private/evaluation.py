@@ -162,7 +162,7 @@ def home_trained(
     return Model(trainer.train(federation.network, model.weights, model.mask, data, aligned, streams, 0.0), model.mask)
 
 
-def table_metrics(federation: Federation, served: Served, dataset: FederatedDataset) -> dict[str, float]:
+def table_metrics(federation: Federation, served: Served, dataset: FederatedDataset) -> dict[str, float | None]:
     """For tables: AUROC (one against the rest, mean over classes) and balanced accuracy over all clients' own tests."""
     scores, labels = [], []
     for name, data in dataset.clients.items():
@@ -171,7 +171,8 @@ def table_metrics(federation: Federation, served: Served, dataset: FederatedData
         labels.append(data.y[data.test])
     probability, truth = torch.cat(scores).double().numpy(), torch.cat(labels).numpy()
     present = [label for label in range(probability.shape[1]) if 0 < (truth == label).sum() < len(truth)]
-    auroc = float(np.mean([roc_auc_score(truth == label, probability[:, label]) for label in present]))
+    scored = [roc_auc_score(truth == label, probability[:, label]) for label in present]
+    auroc = float(np.mean(scored)) if scored else None
     return {"auroc": auroc, "balanced_accuracy": float(balanced_accuracy_score(truth, probability.argmax(1)))}
 
 

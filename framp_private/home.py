@@ -7,6 +7,7 @@ from torch import Tensor
 from framp_private.data.base import ClientData, FederatedDataset
 from framp_private.evaluation import Model
 from framp_private.federated.federation import Federation
+from framp_private.federated.server import sample_cohort
 
 
 class HomeTraining:
@@ -20,9 +21,10 @@ class HomeTraining:
         self.weights = {name: federation.theta_0 * self._mask(name) for name in dataset.clients}
 
     def step(self, round_index: int) -> None:
-        """One round for every client."""
+        """One round for the clients that a federation would ask in it, so that all methods take equal steps."""
         federation = self._federation
-        for name, data in self._dataset.clients.items():
+        for name in sample_cohort(federation, round_index):
+            data = self._dataset.clients[name]
             streams = federation.streams.child("local", name, round_index)
             self.weights[name] = federation.trainer.train(
                 federation.network,

@@ -143,6 +143,8 @@ def federate(
         raise ConfigError(
             f"rounds={rounds}, clients={len(clients)}, budgets={list(budgets)}: at least one of each is needed"
         )
+    if len(set(clients)) != len(clients):
+        raise ConfigError(f"clients={list(clients)}: each client needs a name of its own")
     shares: Mapping[str, float] = {name: budgets[place % len(budgets)] for place, name in enumerate(clients)}
     generator: Generator = SharedBackbone(network.n_parameters)
     if method.hypernetwork is not None:

@@ -68,7 +68,10 @@ class RunFolder:
         """Checks the folder and makes it; what raises `RunError` in `check` does so here."""
         self.check(config, resume)
         if not (self.path / "config.yaml").is_file():
-            self.path.mkdir(parents=True, exist_ok=True)
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise RunError(f"out={self.path} cannot be made: {error}") from error
             write_atomically(self.path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False).encode())
 
     def run_id(self) -> str:
@@ -99,7 +102,10 @@ class RunFolder:
     def metrics(self) -> list[dict[str, Any]]:
         """The rows of metrics.jsonl."""
         path = self.path / "metrics.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+        try:
+            return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+        except ValueError as error:
+            raise RunError(f"{path} was altered: {error}; restore it from a copy") from error
 
     def metrics_bytes(self) -> int:
         """Size of metrics.jsonl, which a checkpoint remembers."""

@@ -74,28 +74,30 @@ def load_run(
     *,
     data_root: Path | None = None,
     dataset: FederatedDataset | None = None,
-    network: TargetNetwork | None = None,
+    federation: Federation | None = None,
 ) -> Run:
     """A finished run, ready to predict: `load_run(DIR).model("client-00")`.
 
     Args:
         folder: a run folder. data_root: where the data set is, to describe unseen clients from.
-        dataset, network: needed where the run was made through the Python API with its own.
+        dataset, federation: those the run was made with, needed where it was made through the Python API.
 
     Raises:
         RunError: no finished run there. CheckpointError: its checkpoint is missing, truncated or altered.
     """
     stored = RunFolder(Path(folder))
     summary, settings = stored.summary(), stored.config()
-    if (dataset is None or network is None) and "dataset" not in settings:
-        raise RunError(f"{folder} was made with its own data and network: pass dataset= and network=")
-    config = make_config(assignments=settings) if settings else make_config()
-    dataset = dataset or load_dataset(config, data_root)
-    federation = _federation(config, network or network_of(config, dataset.schema), dataset)
-    simulation = Simulation(federation, dataset, exchanges=method_of(config).exchanges)
+    if dataset is None or federation is None:
+        if "dataset" not in settings:
+            raise RunError(f"{folder} was made with its own data and federation: pass dataset= and federation=")
+        config = make_config(assignments=settings)
+        dataset = dataset or load_dataset(config, data_root)
+        federation = _federation(config, network_of(config, dataset.schema), dataset)
     checkpoint = load_checkpoint(stored.path / "checkpoint")
     if checkpoint is None:
         raise RunError(f"{folder} has no checkpoint: it was removed after the run")
+    exchanges = not any(name.startswith("home/") for name in checkpoint.tensors)
+    simulation = Simulation(federation, dataset, exchanges=exchanges)
     simulation.restore(checkpoint)
     return Run(simulation, summary, stored.path)
 

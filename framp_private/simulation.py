@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from framp_private import evaluation
 from framp_private.checkpoint import Checkpoint
 from framp_private.data.base import FederatedDataset
 from framp_private.engines.in_process import Drops, InProcess, keep_nothing, nobody_drops
-from framp_private.errors import CheckpointError
+from framp_private.errors import BelowThreshold, CheckpointError
 from framp_private.evaluation import Serving
 from framp_private.federated.accounts import Accounts
 from framp_private.federated.client import Client, ClientState
@@ -28,6 +29,23 @@ from framp_private.protections import Channel
 from framp_private.randomness import Entropy
 from framp_private.run_folder import ClientStore
 from framp_private.transcript import Transcript
+
+
+class Observed:
+    """Running means of what clients measured, by channel and name: the experimenter's view, no part of the protocol."""
+
+    def __init__(self) -> None:
+        self._sums: dict[tuple[str, str], tuple[float, int]] = {}
+
+    def add(self, channel: str, name: str, value: float) -> None:
+        """Takes one measurement."""
+        total, count = self._sums.get((channel, name), (0.0, 0))
+        self._sums[channel, name] = (total + value, count + 1)
+
+    def mean(self, channel: str, name: str) -> float | None:
+        """The mean so far, None if nothing was measured."""
+        total, count = self._sums.get((channel, name), (0.0, 0))
+        return total / count if count else None
 
 
 class Simulation:
@@ -52,10 +70,16 @@ class Simulation:
     ) -> None:
         self.federation, self.dataset, self.exchanges = federation, dataset, exchanges
         self.accounts = accounts or Accounts(federation)
+        self.observed = Observed()
         self._store = store if federation.randomised else None
         clients = {
             name: Client(
-                name, data, federation, entropy or Entropy(), self.accounts.clients[name] if exchanges else None
+                name,
+                data,
+                federation,
+                entropy or Entropy(),
+                self.accounts.clients[name] if exchanges else None,
+                self.observed.add,
             )
             for name, data in dataset.clients.items()
         }
@@ -74,6 +98,11 @@ class Simulation:
     def channels(self) -> tuple[Channel, ...]:
         """The channels this run sends on."""
         return self.federation.channels if self.exchanges else ()
+
+    @cached_property
+    def epsilons(self) -> dict[str, float]:
+        """What each client has spent at the end of the run; infinite without a guarantee, 0 if nothing left it."""
+        return self.accounts.epsilons() if self.exchanges else dict.fromkeys(self.dataset.clients, 0.0)
 
     @property
     def traffic(self) -> dict[str, dict[str, int]]:
@@ -101,7 +130,11 @@ class Simulation:
             return {"round": index + 1, "cohort": len(self.dataset.clients), "survivors": len(self.dataset.clients)}
         self.accounts.spend_round(sample_cohort(self.federation, index))
         self.engine.begin(index)
-        self.state, report = run_round(self.federation, self.state, self.engine.exchange)
+        try:
+            self.state, report = run_round(self.federation, self.state, self.engine.exchange)
+        except BelowThreshold:  # nothing was opened; what the clients spent stays spent, and the next round is tried
+            self.state = replace(self.state, round_index=index + 1)
+            return {"round": index + 1, "cohort": self.federation.cohort, "survivors": 0, "failed": True}
         return {
             "round": index + 1,
             "cohort": len(report.cohort),

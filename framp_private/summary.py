@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -9,6 +10,7 @@ from time import perf_counter
 from typing import Any
 
 from framp_private import evaluation
+from framp_private.costs import channel_costs, epsilon_by_round
 from framp_private.simulation import Simulation
 from framp_private.transcript import TRAFFIC_KEYS
 
@@ -67,11 +69,31 @@ def summarise(
         "table": table,
         "by_client": _by_client(simulation, local, union, home),
         "privacy": {claim.unit: claim.as_row() for claim in simulation.accounts.claims(simulation.exchanges)},
+        "channels": _channels(simulation),
+        "epsilon_by_round": _curve(simulation),
         "ledgers": {name: asdict(head) for name, head in simulation.accounts.heads().items()},
         "traffic": {way: {key: row[key] for key in TRAFFIC_KEYS} for way, row in simulation.traffic.items()},
         "parameters": {"target": federation.network.n_parameters, "phi": federation.generator.n_phi},
         "seconds": {phase: round(value, 3) for phase, value in seconds.phases.items()},
     }
+
+
+def _channels(simulation: Simulation) -> dict[str, dict[str, Any]]:
+    """Cost, noise and what was measured of each noised channel; empty for a run without a guarantee."""
+    delta = simulation.accounts.delta
+    if delta is None or not simulation.exchanges:
+        return {}
+    rows = channel_costs(simulation.federation, delta)
+    for channel, row in rows.items():
+        row |= {name: simulation.observed.mean(channel, name) for name in ("clip_fraction", "signal_to_noise")}
+    return rows
+
+
+def _curve(simulation: Simulation) -> list[tuple[int, float]]:
+    delta = simulation.accounts.delta
+    if delta is None or not simulation.exchanges or not all(math.isfinite(e) for e in simulation.epsilons.values()):
+        return []
+    return epsilon_by_round(simulation.federation, delta)
 
 
 def _by_client(
@@ -82,12 +104,17 @@ def _by_client(
             "budget": simulation.federation.budgets[name],
             "records": data.n_train,
             "classes": data.class_counts(simulation.dataset.schema.n_classes).tolist(),
+            "epsilon": _finite(simulation.epsilons.get(name)),
             "local": local[name],
             "union": union[name],
             "after_local_training": home[name] if home else None,
         }
         for name, data in simulation.dataset.clients.items()
     }
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _after_local_training(simulation: Simulation, steps: int, rate: float) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from framp_private.data.base import FederatedDataset
+from framp_private.privacy.calibrate import Calibration, Releases
 from framp_private.privacy.claims import statement
 from framp_private.report.render import KINDS, claims_of
 from framp_private.transcript import TRAFFIC_KEYS
@@ -65,6 +66,10 @@ def plan_table(plan: Mapping[str, Any]) -> RenderableType:
             )
         channels = ", ".join(f"{channel} {protection}" for channel, protection in plan["channels"].items())
         lines.add_row("channels", channels or "none: nothing is sent")
+    for name, row in (plan["epsilon_by_channel"] or {}).items():
+        noise = "" if row["noise_multiplier"] is None else f", noise multiplier {row['noise_multiplier']:.3f}"
+        spent = "none" if row["epsilon"] is None else f"{row['epsilon']:.3f}"
+        lines.add_row(f"epsilon {name}", f"{spent} alone, {row['releases']} releases{noise}")
     if plan["seconds"] is not None:
         lines.add_row("estimate", f"{plan['seconds']:.0f} s for the rounds")
     return Group(lines, _claim(plan["privacy"]))
@@ -88,11 +93,8 @@ def final_table(summary: Mapping[str, Any], folder: Path) -> RenderableType:
         traffic.add_row(way, *(_size(summary["traffic"][way][name]) for name in TRAFFIC_KEYS))
     parts: list[RenderableType] = [accuracy]
     if summary["table"]:
-        parts.append(
-            Text(
-                f"AUROC {summary['table']['auroc']:.3f}, balanced accuracy {summary['table']['balanced_accuracy']:.3f}"
-            )
-        )
+        auroc, balanced = _share(summary["table"]["auroc"]), summary["table"]["balanced_accuracy"]
+        parts.append(Text(f"AUROC {auroc}, balanced accuracy {balanced:.3f}"))
     seconds = " · ".join(f"{phase} {value:.1f}" for phase, value in summary["seconds"].items())
     parts += [
         traffic,
@@ -101,6 +103,29 @@ def final_table(summary: Mapping[str, Any], folder: Path) -> RenderableType:
         Text(f"report: {folder / 'report.html'}", overflow="fold"),
     ]
     return Group(*parts)
+
+
+def calibration_table(found: Calibration, channels: Mapping[str, Releases]) -> RenderableType:
+    """Noise multipliers by channel, and what each alone and all together spend."""
+    table = Table(width=WIDTH)
+    for name in ("channel", "releases", "sampling", "noise multiplier", "epsilon alone"):
+        table.add_column(name, justify="left" if name == "channel" else "right")
+    for name, each in channels.items():
+        noise, alone = found.multipliers[name], found.channel_epsilons[name]
+        table.add_row(name, str(each.count), f"{each.sampling:g}", f"{noise:.4f}", f"{alone:.3f}")
+    total = f"together: epsilon {found.epsilon:.4f} at delta {found.delta:g}; channel epsilons do not add up"
+    return Group(table, Text(total))
+
+
+def ledger_table(rows: Sequence[Mapping[str, Any]], delta: float) -> RenderableType:
+    """What each account has spent."""
+    table = Table(title=f"spent, at delta {delta:g}", title_justify="left", title_style="bold", width=WIDTH)
+    for name in ("owner", "unit", "relation", "releases", "epsilon"):
+        table.add_column(name, justify="left" if name in ("owner", "unit", "relation") else "right")
+    for row in rows:
+        spent = "none" if row["epsilon"] is None else f"{row['epsilon']:.4f}"
+        table.add_row(row["owner"], row["unit"], row["relation"], str(row["releases"]), spent)
+    return table
 
 
 def partition_table(dataset: FederatedDataset) -> RenderableType:
@@ -121,6 +146,10 @@ def partition_table(dataset: FederatedDataset) -> RenderableType:
         sizes = (data.n_train, len(data.validation), len(data.test))
         table.add_row(name, *(str(size) for size in sizes), *(str(count) if count else "·" for count in counts))
     return table
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
 
 
 def _claim(text: str) -> Text:

@@ -16,7 +16,7 @@ import torch
 from framp_private.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, write_atomically
 from framp_private.data.base import FederatedDataset
 from framp_private.engines.in_process import Drops, nobody_drops
-from framp_private.errors import RunError
+from framp_private.errors import ConfigError, ModelError, RunError
 from framp_private.evaluation import Model
 from framp_private.federated.accounts import Accounts
 from framp_private.federated.federation import Federation
@@ -58,6 +58,11 @@ class Options:
     budget: Budget | None = None
     ledger: Path | None = None
     on_round: OnRound | None = None
+
+    def __post_init__(self) -> None:
+        counts = (self.evaluate_every, self.checkpoint_every, self.home_steps, self.threads)
+        if min(counts) < 1:
+            raise ConfigError(f"evaluate_every, checkpoint_every, home_steps, threads = {counts}: all are at least 1")
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,10 +112,16 @@ def train(
     """
     if list(federation.budgets) != list(dataset.clients):
         raise RunError("the federation's clients are not the data set's: pass list(dataset.clients) to federate")
+    network, schema = federation.network, dataset.schema
+    if network.n_classes != schema.n_classes:
+        raise ModelError(f"the network has {network.n_classes} outputs and the data {schema.n_classes} classes")
+    for data in dataset.clients.values():
+        network.probe(data.x if data.edge_index is not None else data.x[:1], data.edge_index)
+        break
     with one_thread():
         described = dict(config or {})
         folder = _Folder(out, described, resume) if out is not None else None
-        transcript = Transcript(out / "transcript") if out is not None and options.record_transcript else None
+        transcript = _transcript(out, options.record_transcript, resume)
         simulation = Simulation(
             federation,
             dataset,
@@ -140,6 +151,16 @@ def train(
         if folder is not None:
             folder.finish(summary, rows, described)
         return Run(simulation, summary, out)
+
+
+def _transcript(out: Path | None, wanted: bool, resume: bool) -> Transcript | None:
+    """A run that was begun with a transcript goes on with it; one that was not cannot begin it halfway."""
+    if out is None:
+        return None
+    begun = (out / "transcript").is_dir()
+    if wanted and resume and not begun and (out / "metrics.jsonl").is_file():
+        raise RunError(f"out={out} was begun without a transcript: resume it without --record-transcript")
+    return Transcript(out / "transcript") if wanted or (resume and begun) else None
 
 
 @contextmanager
@@ -213,8 +234,8 @@ def _round(simulation: Simulation, folder: _Folder | None, seconds: Seconds, opt
             row["accuracy"] = simulation.accuracies()
     row["traffic"] = {way: sum(sizes.values()) for way, sizes in simulation.traffic.items()}
     if folder is not None:
-        # clients keep one reply each, so no more than one round may be repeated where replies hold noise
-        due = simulation.federation.randomised or done % options.checkpoint_every == 0 or done == last
+        # clients keep one reply each, and a total that was noised and acted on must not be noised again
+        due = simulation.federation.once or done % options.checkpoint_every == 0 or done == last
         folder.record(simulation, row, due, seconds)
     if options.on_round is not None:
         options.on_round(done, row)

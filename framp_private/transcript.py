@@ -75,7 +75,10 @@ def read_transcript(folder: Path) -> Iterator[tuple[str, Delivery]]:
         while at < len(data):
             head, at = _piece(data, at, path)
             message, at = _piece(data, at, path)
-            fields = json.loads(head)
+            try:
+                fields = json.loads(head)
+            except ValueError as error:
+                raise WireError(f"transcript {path.name} was altered: {error}") from error
             yield path.stem, Delivery(fields["trip"], fields["direction"], fields["client"], message)
 
 

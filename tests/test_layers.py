@@ -46,6 +46,8 @@ LAYERS: dict[str, int] = {
     "datasets": 6,
     "assemble": 6,
     "privatise": 6,
+    "costs": 6,
+    "inspect_ledgers": 6,
     "estimate": 6,
     "runs": 6,
     "terminal": 6,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from framp_private import (
     FederatedDataset,
@@ -28,7 +29,7 @@ from framp_private import (
     run_config,
     train,
 )
-from framp_private.errors import CheckpointError, RunError
+from framp_private.errors import CheckpointError, ModelError, RunError
 from framp_private.federated.accounts import EVERYTHING
 from framp_private.federated.messages import bytes_by_channel
 from framp_private.privacy.ledger import Head, verify
@@ -266,10 +267,61 @@ def test_a_finished_run_can_be_loaded_to_predict(tmp_path: Path) -> None:
         load_run(tmp_path)
 
 
-def test_loading_the_users_own_network_needs_that_network(tmp_path: Path) -> None:
-    run("framp", tmp_path / "run")
-    with pytest.raises(RunError, match="network="):
+@pytest.mark.parametrize("name", ["framp", "framp on clients", "local"])
+def test_a_run_with_its_own_network_comes_back_with_its_federation(tmp_path: Path, name: str) -> None:
+    made = run(name, tmp_path / "run")
+    with pytest.raises(RunError, match="federation="):
         load_run(tmp_path / "run")
+    back = load_run(tmp_path / "run", dataset=DATASET, federation=tiny_federation(DATASET, VARIANTS[name], rounds=5))
+    for client in DATASET.clients:
+        assert torch.equal(back.weights(client).weights, made.weights(client).weights)
+
+
+@pytest.mark.parametrize(
+    "build", [lambda: nn.Linear(4, 3), lambda: nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 2))]
+)
+def test_a_network_that_does_not_fit_the_records_writes_nothing(tmp_path: Path, build) -> None:  # noqa: ANN001
+    federation = federate(tiny_method(), TargetNetwork(build), list(DATASET.clients), rounds=2, budgets=[1])
+    with pytest.raises(ModelError, match=r"shape|classes"):
+        train(federation, DATASET, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_round_below_the_threshold_fails_and_the_next_one_works() -> None:
+    made = run("framp", drops=lambda client, index: index == 1)
+    assert made.simulation.state.round_index == 5
+    assert made.summary["accuracy"]["local"]["mean"] > 0.5
+
+
+def test_dropout_draws_from_the_seed_alone_wherever_it_is_written() -> None:
+    class Hidden(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(6, 8), nn.Linear(8, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            made: torch.Tensor = self.last(nn.functional.dropout(self.first(x).relu(), 0.5, self.training))
+            return made
+
+    weights = []
+    for place in range(2):
+        torch.manual_seed(place)
+        before = torch.random.get_rng_state()
+        federation = federate(tiny_method(), TargetNetwork(Hidden), list(DATASET.clients), rounds=3)
+        weights.append(train(federation, DATASET, options=Options(threads=2)).weights("client-00").weights)
+        assert torch.equal(before, torch.random.get_rng_state())
+    assert torch.equal(*weights)
+
+
+def test_a_transcript_goes_on_when_its_run_does(tmp_path: Path) -> None:
+    with pytest.raises(Stopped):
+        run("framp", tmp_path / "cut", on_round=stop_after(2), record_transcript=True)
+    run("framp", tmp_path / "cut", resume=True)
+    assert len({name for name, _ in read_transcript(tmp_path / "cut" / "transcript")}) == 6
+    with pytest.raises(Stopped):
+        run("framp", tmp_path / "other", on_round=stop_after(2))
+    with pytest.raises(RunError, match="without a transcript"):
+        run("framp", tmp_path / "other", resume=True, record_transcript=True)
 
 
 def test_clients_of_federation_and_data_must_be_the_same() -> None:
@@ -295,7 +347,7 @@ def test_other_data_of_the_same_shape_is_another_run(tmp_path: Path) -> None:
         )
 
 
-@pytest.mark.parametrize("name", ["framp", "fiarse", "local"])
+@pytest.mark.parametrize("name", ["framp", "framp on clients", "fisher", "fiarse", "local"])
 def test_any_number_of_threads_gives_bit_identical_weights(name: str) -> None:
     one = run(name, threads=1)
     torch.set_num_threads(2)

@@ -123,15 +123,17 @@ class FederatedDataset:
         name: str = "arrays",
         n_classes: int | None = None,
         seed: int = 0,
+        test: float = 0.25,
+        validation: float = 0.1,
     ) -> FederatedDataset:
-        """A data set from one (x, y) pair per client, split 65/10/25 within each class.
+        """A data set from one (x, y) pair per client, split within each class.
 
         Args:
             clients: name -> (x, y); x (n, columns) becomes a table, (n, channels, height, width) pictures;
                 y (n,) whole numbers from 0.
             unseen: clients that never train.
             n_classes: default: the largest label plus one.
-            seed: of the split.
+            seed: of the split. test, validation: shares of a client's records.
 
         Raises:
             DataError: see the class; also x and y of different length, or shapes that differ between clients.
@@ -145,7 +147,9 @@ class FederatedDataset:
             if shape != first:
                 raise DataError(f"client {key!r} has records of shape {shape}, others {first}: all must agree")
         if n_classes is None:
-            n_classes = max(int(y.max()) for _, y in arrays.values() if len(y)) + 1
+            n_classes = max((int(y.max()) for _, y in arrays.values() if len(y)), default=0) + 1
+            if n_classes > sum(len(y) for _, y in arrays.values()):
+                raise DataError(f"the largest label is {n_classes - 1}, with fewer records than that: use 0, 1, 2, ...")
         kinds = {1: "table", 3: "image"}
         if len(first) not in kinds:
             raise DataError(
@@ -153,7 +157,7 @@ class FederatedDataset:
             )
         schema = Schema(kinds[len(first)], first, n_classes)
         streams = Streams(seed).child("split")
-        made = {key: split_records(x, y, streams.child(key)) for key, (x, y) in arrays.items()}
+        made = {key: split_records(x, y, streams.child(key), test, validation) for key, (x, y) in arrays.items()}
         return cls(name, schema, {key: made[key] for key in clients}, {key: made[key] for key in unseen or {}})
 
 
@@ -182,13 +186,19 @@ def stratified(labels: Tensor, count: int, streams: Streams) -> tuple[Tensor, Te
 
 
 def _to_tensors(name: str, x: ArrayLike, y: ArrayLike) -> tuple[Tensor, Tensor]:
-    features, labels = np.asarray(x, dtype=np.float32), np.asarray(y)
+    try:
+        features, labels = np.asarray(x, dtype=np.float32), np.asarray(y)
+        numeric = bool(np.array_equal(labels, labels.astype(np.int64))) if labels.size else True
+    except (ValueError, TypeError) as error:
+        raise DataError(f"client {name!r} has x or y that is no array of numbers: {error}") from error
+    if not features.ndim:
+        raise DataError(f"client {name!r} has a single number for x: give one row per record")
     if labels.ndim != 1 or len(features) != len(labels):
         raise DataError(
             f"client {name!r} has x of shape {features.shape} and y of shape {labels.shape}: "
             "y must be one label per record"
         )
-    if len(labels) and not (np.issubdtype(labels.dtype, np.integer) or np.array_equal(labels, labels.astype(np.int64))):
+    if not numeric:
         raise DataError(f"client {name!r} has labels that are not whole numbers: use 0 .. n_classes - 1")
     if len(labels) and labels.min() < 0:
         raise DataError(f"client {name!r} has label {labels.min()}: they must lie in 0 .. n_classes - 1")

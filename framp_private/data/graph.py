@@ -36,6 +36,8 @@ with warnings.catch_warnings():  # the import itself calls what newer torch depr
 
 FACEBOOK_COLUMNS, TWITCH_COLUMNS = 4_714, 3_170
 TWITCH_COUNTRIES = ("DE", "ENGB", "ES", "FR", "PTBR", "RU")
+_PLANETOID = ("x", "tx", "allx", "y", "ty", "ally", "graph", "test.index")
+_OGB = ("edge.csv.gz", "node-feat.csv.gz", "node-label.csv.gz", "num-node-list.csv.gz", "num-edge-list.csv.gz")
 _PAGE_TYPES = ("company", "government", "politician", "tvshow")
 Features = Literal["projection", "svd", "sparse"]
 
@@ -45,7 +47,7 @@ def planetoid(name: Literal["Cora", "CiteSeer"], root: Path, download: bool = Fa
     raw = root / "planetoid" / name / "raw"
     if download:
         graph = _read_planetoid(str(root / "planetoid"), name)
-    elif not raw.is_dir():
+    elif any(not (raw / f"ind.{name.lower()}.{part}").is_file() for part in _PLANETOID):
         raise MissingData(
             f"dataset={name.lower()!r} is not in {raw}: pass --download, or put the ind.{name.lower()}.* files there"
         )
@@ -96,7 +98,8 @@ def twitch(root: Path, features: Features = "projection", streams: Streams | Non
 def ogbn_arxiv(root: Path, download: bool = False) -> Pool:
     """169,343 papers in 40 subjects (Hu et al., arXiv 2005.00687), undirected, largest component, from `root/ogb`."""
     raw = root / "ogb" / "ogbn_arxiv" / "raw"
-    if not (raw / "edge.csv.gz").is_file() and not download:
+    there = [(raw / part).is_file() for part in _OGB] + [(raw.parent / "RELEASE_v1.txt").is_file()]
+    if not all(there) and not download:
         raise MissingData(
             f"dataset='ogbn-arxiv' is not in {raw}: pass --download, or unpack OGB's arxiv.zip as {raw.parent}"
         )

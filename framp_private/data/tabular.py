@@ -7,6 +7,7 @@ import io
 import math
 import tarfile
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +60,9 @@ def location30(root: Path) -> Pool:
     return Pool("location30", Schema("table", (x.shape[1],), 30), x, torch.from_numpy(table[:, 0] - 1))
 
 
-def folder(path: Path, seed: int = 0, unseen_clients: int = 0) -> FederatedDataset:
+def folder(
+    path: Path, seed: int = 0, unseen_clients: int = 0, *, test: float = 0.25, validation: float = 0.1
+) -> FederatedDataset:
     """One client per file: `SITE.csv` (a header, the last column is the label) or `SITE.npz` (arrays x and y).
 
     Files are taken in order of their names; the last `unseen_clients` of them never train.
@@ -81,7 +84,12 @@ def folder(path: Path, seed: int = 0, unseen_clients: int = 0) -> FederatedDatas
     names = list(arrays)
     cut = len(names) - unseen_clients
     return FederatedDataset.from_arrays(
-        {k: arrays[k] for k in names[:cut]}, unseen={k: arrays[k] for k in names[cut:]}, name=path.name, seed=seed
+        {k: arrays[k] for k in names[:cut]},
+        unseen={k: arrays[k] for k in names[cut:]},
+        name=path.name,
+        seed=seed,
+        test=test,
+        validation=validation,
     )
 
 
@@ -91,16 +99,25 @@ def _read_site(path: Path) -> tuple[np.ndarray, np.ndarray]:
             with np.load(path, allow_pickle=False) as arrays:
                 return arrays["x"], arrays["y"]
         with path.open() as lines:
-            rows = [line for line in lines if line.strip()][1:]
+            header, *rows = [line for line in lines if line.strip()] or [""]
+        if _numeric(header):
+            raise DataError(f"{path.name} begins with a row of numbers: the first line of a CSV is its header")
         if not rows:
             raise DataError(f"{path.name} holds no record below its header: leave the site out or give it records")
         table = np.loadtxt(rows, delimiter=",", ndmin=2)
         return table[:, :-1], table[:, -1]
-    except (OSError, ValueError, KeyError, IndexError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, KeyError, IndexError, zlib.error, zipfile.BadZipFile) as error:
         raise DataError(
             f"{path.name} cannot be read ({error}): a CSV needs a header and numbers with the label last, "
             "an NPZ the arrays x and y"
         ) from error
+
+
+def _numeric(line: str) -> bool:
+    try:
+        return bool([float(cell) for cell in line.split(",")])
+    except ValueError:
+        return False
 
 
 def _zip(path: Path, name: str, source: str) -> zipfile.ZipFile:

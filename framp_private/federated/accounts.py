@@ -105,6 +105,11 @@ class Accounts:
         budgets = self._federation.budgets
         return max(budgets, key=lambda name: budgets[name])
 
+    @property
+    def delta(self) -> float | None:
+        """Of the guarantee, None without one."""
+        return self._budget.delta if self._budget is not None else None
+
     def spend_enrolment(self) -> None:
         """The server's row for the descriptors, before it asks for them."""
         if "descriptor" in self._federation.channels:
@@ -138,7 +143,7 @@ class Accounts:
 
     def epsilons(self) -> dict[str, float]:
         """What each client has spent at the budget's delta; infinite without a guarantee."""
-        delta = self._budget.delta if self._budget is not None else None
+        delta = self.delta
         return {
             name: account.ledger.epsilon(delta) if delta is not None else math.inf
             for name, account in self.clients.items()
@@ -148,7 +153,7 @@ class Accounts:
         """What the run may say for each unit, from what its ledgers hold."""
         if not exchanges:
             return tuple(nothing_released(unit) for unit in UNITS)
-        unit, delta = self._federation.unit, self._budget.delta if self._budget is not None else None
+        unit, delta = self._federation.unit, self.delta
         spent = max(self.epsilons().values())
         trust = self._federation.trust
         return tuple(

@@ -22,7 +22,7 @@ from framp_private.data.base import ClientData
 from framp_private.errors import ProtocolError
 from framp_private.federated.accounts import Account
 from framp_private.federated.federation import Federation
-from framp_private.federated.local_training import AtHome
+from framp_private.federated.local_training import AtHome, Observe
 from framp_private.federated.messages import (
     EnrolReply,
     EnrolRequest,
@@ -78,6 +78,7 @@ class Client:
     federation: Federation
     entropy: Entropy
     account: Account | None = None
+    observe: Observe | None = None
 
     def handle(self, request: bytes, state: ClientState) -> tuple[bytes, ClientState]:
         """Answers one request.
@@ -207,7 +208,7 @@ class Client:
                 torch.from_numpy(message.prototypes), torch.from_numpy(message.present).bool()
             )
         streams = federation.streams.child("local", self.name, message.round_index)
-        home = AtHome(self.entropy, federation.declared_by(self.name))
+        home = AtHome(self.entropy, federation.declared_by(self.name), self.observe)
         progress = federation.progress(message.round_index)
         return federation.trainer.train(federation.network, given, mask, self.data, prototypes, streams, progress, home)
 
@@ -221,4 +222,8 @@ class Client:
         return local_prototypes(federation.network, self.data, rows, federation.weighting, federation.prototype_bound)
 
     def _protect(self, channel: Channel, value: np.ndarray) -> bytes:
-        return self.federation.plan.protection(channel).protect(value, self.entropy)
+        protection = self.federation.plan.protection(channel)
+        if self.observe is not None and protection.randomised:
+            deviation = protection.clip_norm * protection.noise_multiplier  # type: ignore[attr-defined]
+            self.observe(channel, "signal_to_noise", float(np.linalg.norm(value)) / (deviation * value.size**0.5))
+        return protection.protect(value, self.entropy)

@@ -32,6 +32,9 @@ from framp_private.privacy.events import Event, unprotected
 from framp_private.privacy.sampling import poisson_sample
 from framp_private.randomness import Streams
 
+HOME_BATCH = 16
+"""Records per step of the plain training at home."""
+
 
 @dataclass(frozen=True)
 class DpSGD:
@@ -84,9 +87,8 @@ class DpSGD:
         return Event(sampled, "record", noise_values=size).times(self.steps)
 
     def at_home(self, steps: int, learning_rate: float) -> LocalSGD:
-        """Plain training for the owner of the records: nothing of it leaves."""
-        batch = 16
-        return LocalSGD(steps, batch, learning_rate, alignment=self.alignment, fiarse=self.fiarse)
+        """Plain training for the owner of the records: nothing of it leaves. Prototypes are too noisy to align to."""
+        return LocalSGD(steps, HOME_BATCH, learning_rate, alignment=Alignment(0.0), fiarse=self.fiarse)
 
     def train(
         self,
@@ -120,6 +122,9 @@ class DpSGD:
             rows = data.train[poisson_sample(data.n_train, self.sampling_probability, home.entropy)]
             loss = partial(self._losses, network, data, rows, prototypes) if len(rows) else None
             gradient = optimizer.noisy_gradient(loss, mode)
+            if home.observe is not None:
+                home.observe("update", "clip_fraction", optimizer.clip_fraction)
+                home.observe("update", "signal_to_noise", optimizer.signal_to_noise)
             if self.fiarse:
                 gradient.mul_(fiarse_factor(current, threshold, network.maskable))
             velocity.mul_(self.momentum).add_(gradient)

@@ -107,6 +107,11 @@ class Federation:
         noised = any(self.plan.protection(channel).randomised for channel in self.channels)
         return noised or self.trainer.event(0) is not None
 
+    @property
+    def once(self) -> bool:
+        """Whether a round may be made only once: noise is drawn in it, by clients or by the server."""
+        return self.randomised or any(self.plan.protection(channel).noises_total for channel in self.channels)
+
     def event(self, channel: Channel, client: str) -> Event:
         """What one release by a client on a channel costs, from the value that makes it: trainer or protection."""
         size = {
@@ -241,7 +246,7 @@ class Federation:
             "step": self.step,
             "plan": self.plan,
             "pullback": self.pullback.value,
-            "budgets": dict(self.budgets),
+            "budgets": list(self.budgets.items()),
             "cohort": self.cohort,
             "rounds": self.rounds,
             "seed": self.streams,

@@ -7,7 +7,7 @@ before, during and after. Other trainers (a private one, say) implement the same
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from framp_private.data.base import ClientData
+from framp_private.errors import ConfigError
 from framp_private.federated.prototypes import GlobalPrototypes
 from framp_private.models.target import TargetNetwork
 from framp_private.privacy.events import Event
@@ -63,12 +64,23 @@ class Alignment:
         return (1 - functional.cosine_similarity(features, target)) * known
 
 
+Observe = Callable[[str, str, float], None]
+"""(channel, name, value) of something measured at a client."""
+
+
 @dataclass(frozen=True)
 class AtHome:
-    """What only the client has: its source of noise, and the public number of records it declared as a divisor."""
+    """What only the client has.
+
+    Args:
+        entropy: its source of noise. declared: the public number of records it declared, a divisor.
+        observe: takes clip fractions and signal-to-noise ratios. They are data: shown in simulation, kept home
+            in a deployment.
+    """
 
     entropy: Entropy
     declared: int
+    observe: Observe | None = None
 
 
 class LocalTrainer(Protocol):
@@ -120,6 +132,13 @@ class LocalSGD:
     alignment: Alignment = Alignment()
     fiarse: bool = False
     rethreshold: bool = False
+
+    def __post_init__(self) -> None:
+        if self.steps < 0 or (self.batch_size is not None and self.batch_size < 1) or not self.learning_rate >= 0:
+            raise ConfigError(
+                f"steps={self.steps}, batch_size={self.batch_size}, learning_rate={self.learning_rate}: "
+                "steps and step size are at least 0, a batch has at least one record"
+            )
 
     def event(self, size: int) -> Event | None:
         """None: no noise."""

@@ -80,11 +80,18 @@ class MaskedOptimizer(DPOptimizer):  # type: ignore[misc]
         self._network, self._entropy, self._mask = network, entropy, None if bool(mask.all()) else mask
         self._n_noisy = int(mask.sum())
         self._clipped = torch.zeros(network.n_parameters)
+        self.clip_fraction = 0.0
+
+    @property
+    def signal_to_noise(self) -> float:
+        """Norm of the last clipped sum over the expected norm of the noise on it."""
+        deviation = self.noise_multiplier * self.max_grad_norm * max(1, self._n_noisy) ** 0.5
+        return float(self._clipped.norm()) / float(deviation)
 
     def noisy_gradient(self, loss: Loss | None, mode: Mode) -> Tensor:
         """(n_parameters,) one step's gradient; `loss` None is the empty batch: noise alone."""
         if loss is None:
-            self._clipped = torch.zeros(self._network.n_parameters)
+            self._clipped, self.clip_fraction = torch.zeros(self._network.n_parameters), 0.0
         else:
             self._clipped = _SUMS[mode](self._network, loss, self._mask, self._factors)
         self.add_noise()
@@ -92,6 +99,7 @@ class MaskedOptimizer(DPOptimizer):  # type: ignore[misc]
         return self._network.gradient
 
     def _factors(self, squared_norms: Tensor) -> Tensor:
+        self.clip_fraction = float((squared_norms > self.max_grad_norm**2).double().mean())
         return clip_factors(squared_norms, self.max_grad_norm)
 
     def add_noise(self) -> None:

@@ -106,9 +106,16 @@ def local_prototypes(
 
 
 def features_of(network: TargetNetwork, data: ClientData, rows: Tensor, block: int = 128) -> tuple[Tensor, Tensor]:
-    """Representations (len(rows), feature_dim) and labels (len(rows),) without gradient; small blocks stay in cache."""
-    with torch.no_grad():
-        if data.edge_index is not None:
-            return network.forward(data.x, data.edge_index, rows)[1], data.y[rows]
-        parts = [network.forward(data.x[part])[1] for part in torch.split(rows, block)]
-        return torch.cat(parts), data.y[rows]
+    """Representations (len(rows), feature_dim) and labels (len(rows),), in evaluation mode and without gradient.
+
+    Small blocks stay in cache.
+    """
+    network.module.eval()
+    try:
+        with torch.no_grad():
+            if data.edge_index is not None:
+                return network.forward(data.x, data.edge_index, rows)[1], data.y[rows]
+            parts = [network.forward(data.x[part])[1] for part in torch.split(rows, block)]
+            return torch.cat([*parts, torch.zeros(0, network.feature_dim)]), data.y[rows]
+    finally:
+        network.module.train()

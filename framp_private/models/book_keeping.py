@@ -148,8 +148,11 @@ class _Conv:
 
     def squared(self) -> Tensor:
         if self._windows is not None:
-            u = self._windows
-            found = ((u.transpose(1, 2) @ u) * (self._b.transpose(1, 2) @ self._b)).sum((1, 2))
+            u, b = (
+                self._windows.double(),
+                self._b.double(),
+            )  # a sum of Grams cancels: float32 would lose half its digits
+            found = ((u.transpose(1, 2) @ u) * (b.transpose(1, 2) @ b)).sum((1, 2)).float()
         else:
             assert self._formed is not None
             found = _squared(self._formed.flatten(1), self._masks, f"{self._prefix}weight")
@@ -223,7 +226,7 @@ class _Norm:
 
 def _squared(rows: Tensor, masks: Masks, key: str) -> Tensor:
     """(n,) squared norms of rows on the part of the mask that belongs to `key`."""
-    return rows.square().sum(1) if masks is None else rows.square() @ masks(key).flatten().float()
+    return rows.square().sum(1) if masks is None else (rows.square() * masks(key).flatten()).sum(1)
 
 
 def _clean(x: Tensor) -> Tensor:

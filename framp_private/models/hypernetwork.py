@@ -8,6 +8,7 @@ phi-space with the vector-Jacobian product J^T delta, J = d theta / d phi (Shams
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -84,10 +85,8 @@ class Hypernetwork:
     def __init__(self, n_target: int, descriptor_dim: int, shape: HypernetworkShape, bias: slice | None = None) -> None:
         self._bias = bias if shape.prior != "none" else None
         self.n_target, self.shape, self._descriptor_dim = n_target, shape, descriptor_dim
-        self._psi = self._build(Streams(0).child("structure"))
-        self._weights, self._gradient = bind(self._psi)
-        self.n_phi = n_target + len(self._weights)
-        self._loaded: Tensor | None = None
+        self._own = threading.local()
+        self.n_phi = n_target + len(self._working.weights)
 
     def initial(self, theta_0: Tensor, streams: Streams) -> Tensor:
         """[theta_0 | psi] with psi drawn from the stream and g = 0."""
@@ -95,17 +94,17 @@ class Hypernetwork:
 
     def calibrate(self, phi: Tensor, descriptors: Tensor, budgets: Tensor) -> Tensor:
         """Fits the standardising constants; unchanged where each descriptor is standardised by itself."""
-        self._load(phi)
-        self._loaded = None  # fitting writes to the working copy
-        self._psi.fit(descriptors, budgets)
-        return torch.cat([phi[: self.n_target], self._weights])
+        working = self._load(phi)
+        working.loaded = None  # fitting writes to the working copy
+        working.psi.fit(descriptors, budgets)
+        return torch.cat([phi[: self.n_target], working.weights])
 
     def generate(self, phi: Tensor, descriptors: Tensor, budgets: Tensor) -> Tensor:
         """(n, n_target) weights; no gradient is recorded."""
-        self._load(phi)
+        working = self._load(phi)
         with torch.no_grad():
             theta_0 = phi[: self.n_target]
-            generated: Tensor = self._psi(descriptors, budgets)
+            generated: Tensor = working.psi(descriptors, budgets)
             weights = theta_0 + generated if self.shape.combine == "additive" else theta_0 * (1 + generated)
             if self._bias is not None:
                 weights[:, self._bias] += log_prior(descriptors)
@@ -113,22 +112,41 @@ class Hypernetwork:
 
     def pullback(self, phi: Tensor, descriptors: Tensor, budgets: Tensor, deltas: Tensor) -> Tensor:
         """(n_phi,): sum_i J_i^T delta_i, exact up to float32 rounding."""
-        self._gradient.zero_()
-        self._load(phi)
-        theta_0, generated = phi[: self.n_target], self._psi(descriptors, budgets)
+        working = self._load(phi)
+        working.gradient.zero_()
+        theta_0, generated = phi[: self.n_target], working.psi(descriptors, budgets)
         if self.shape.combine == "additive":
             to_theta_0, to_generated = deltas, deltas
         else:
             to_theta_0, to_generated = deltas * (1 + generated.detach()), deltas * theta_0
         generated.backward(to_generated)
-        return torch.cat([to_theta_0.sum(0), self._gradient])
+        return torch.cat([to_theta_0.sum(0), working.gradient])
 
-    def _load(self, phi: Tensor) -> None:
+    @property
+    def _working(self) -> _Working:
+        """This thread's working module, so that clients can generate and pull back side by side."""
+        working: _Working | None = getattr(self._own, "working", None)
+        if working is None:
+            working = self._own.working = _Working(self._build(Streams(0).child("structure")))
+        return working
+
+    def _load(self, phi: Tensor) -> _Working:
         """Copies psi into the working module, once for all clients of a round: phi is never changed in place."""
-        if phi is not self._loaded:
-            self._weights.copy_(phi[self.n_target :])
-            self._loaded = phi
+        working = self._working
+        if phi is not working.loaded:
+            working.weights.copy_(phi[self.n_target :])
+            working.loaded = phi
+        return working
 
     def _build(self, streams: Streams) -> Psi:
         with streams.as_torch_default():
             return Psi(self.n_target, self._descriptor_dim, self.shape)
+
+
+class _Working:
+    """One module with its flat buffers, and the phi that it holds."""
+
+    def __init__(self, psi: Psi) -> None:
+        self.psi = psi
+        self.weights, self.gradient = bind(psi)
+        self.loaded: Tensor | None = None

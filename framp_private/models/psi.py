@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from framp_private.errors import ModelError
 from framp_private.models.heads import AttentionHead, ChunkedHead, FullHead, LowRankHead
 from framp_private.randomness import Streams
 
@@ -49,6 +50,13 @@ class HypernetworkShape:
     budget_input: bool = True
     combine: Literal["additive", "multiplicative"] = "additive"
     prior: Literal["none", "class_shares"] = "none"
+
+    def __post_init__(self) -> None:
+        if min(self.hidden, self.chunk, self.rank) < 1 or (self.trunk == "attention" and self.hidden % 4):
+            raise ModelError(
+                f"hypernetwork.hidden={self.hidden}, chunk={self.chunk}, rank={self.rank}: all must be at least 1, and "
+                "hidden a multiple of 4, the number of heads, where trunk='attention'"
+            )
 
 
 class Standardise(nn.Module):

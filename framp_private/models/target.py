@@ -116,6 +116,23 @@ class TargetNetwork:
         features = features.flatten(1)
         return (logits, features) if nodes is None else (logits[nodes], features[nodes])
 
+    def probe(self, x: Tensor, edge_index: Tensor | None = None) -> None:
+        """One forward pass in training mode, to see that records fit and whether random numbers are drawn.
+
+        Raises:
+            ModelError: the network cannot take such records.
+        """
+        with Streams(0).child("probe").as_torch_default(), torch.no_grad():
+            before = torch.random.get_rng_state()
+            try:
+                self.forward(x, edge_index)
+            except (RuntimeError, IndexError, TypeError, ValueError) as error:
+                raise ModelError(
+                    f"the network cannot take records of shape {tuple(x.shape[1:])} ({error}): "
+                    "build it for the data set's schema"
+                ) from error
+            self.stochastic = self.stochastic or not torch.equal(before, torch.random.get_rng_state())
+
     def as_module(self, weights: Tensor) -> nn.Module:
         """An independent module with these weights, in evaluation mode, for prediction outside the federation."""
         with Streams(0).child("structure").as_torch_default():
@@ -141,7 +158,7 @@ class _Working:
 
 def _refuse(module: nn.Module) -> None:
     for name, part in module.named_modules():
-        if "BatchNorm" in type(part).__name__:
+        if "BatchNorm" in type(part).__name__ or isinstance(part, nn.modules.batchnorm._BatchNorm):
             raise ModelError(
                 f"layer {name!r} is {type(part).__name__}: batch statistics mix records, which breaks per-record "
                 "privacy and class prototypes; use GroupNorm or LayerNorm instead"

@@ -90,10 +90,12 @@ class Protection(Protocol):
     """See the module docstring. Implementations are frozen dataclasses.
 
     `randomised` says that `protect` draws from `Entropy`, so that what it made must be stored and resent,
-    never made again.
+    never made again. `noises_total` says that the server draws noise, so that no round may be repeated once what
+    came of it was sent.
     """
 
     randomised: ClassVar[bool]
+    noises_total: ClassVar[bool] = False
 
     def protect(self, value: np.ndarray, entropy: Entropy) -> bytes:
         """What leaves the client for `value` (any shape, float32). Redrawing noise averages it away: call it once."""

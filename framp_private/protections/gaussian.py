@@ -92,6 +92,7 @@ class CentralGaussian(Protection):
     noise_multiplier: float
     inner: Protection = PlainSum()
     randomised: ClassVar[bool] = False
+    noises_total: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_clip(self.clip_norm)

@@ -90,7 +90,7 @@ def compose(generator, phi, z, budget):  # noqa: ANN001, ANN201
     """theta as one differentiable expression of phi, written apart from the generator's own pullback."""
     from framp_private.models.flat import describe
 
-    module, n = generator._psi, generator.n_target
+    module, n = generator._working.psi, generator.n_target
     layout = describe(module)
     psi = phi[n:].float()
     parts = {

@@ -44,7 +44,7 @@ def learned(generator: Generator) -> Tensor:
     constants = ("inputs.", "features.")
     parts = [
         torch.full((value.numel(),), float(not name.startswith(constants)))
-        for name, value in generator._psi.named_parameters()
+        for name, value in generator._working.psi.named_parameters()
     ]
     return torch.cat(parts)
 

@@ -20,9 +20,9 @@ def test_norms_stay_at_or_below_the_clip(clip: float, scale: float) -> None:
     norms = clipped.double().norm(dim=1)
     assert (norms <= clip).all()
     short = rows.double().norm(dim=1) <= clip
-    torch.testing.assert_close(clipped[short], rows[short], rtol=2e-6, atol=0)
+    torch.testing.assert_close(clipped[short], rows[short], rtol=3e-5, atol=0)
     long = ~short & (rows.double().norm(dim=1) < 1e30)
-    torch.testing.assert_close(norms[long], torch.full_like(norms[long], clip), rtol=2e-6, atol=0)
+    torch.testing.assert_close(norms[long], torch.full_like(norms[long], clip), rtol=3e-5, atol=0)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
@@ -36,7 +36,7 @@ def test_a_row_that_is_not_finite_becomes_zero_and_touches_no_other(bad: float) 
 
 def test_vectors_of_any_shape() -> None:
     assert clip_vector(np.zeros((2, 0), np.float32), 1.0).shape == (2, 0)
-    assert np.linalg.norm(clip_vector(np.full((3, 3), 5.0), 1.0)) == pytest.approx(1.0, rel=1e-5)
+    assert np.linalg.norm(clip_vector(np.full((3, 3), 5.0), 1.0)) == pytest.approx(1.0, rel=3e-5)
 
 
 @pytest.mark.parametrize("bad", [0.0, -1.0, math.inf, math.nan])

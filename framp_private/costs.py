@@ -1,0 +1,67 @@
+"""What the channels of a federation cost: each alone, all together, and round by round."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import Any
+
+from framp_private.federated.accounts import claim_of
+from framp_private.federated.federation import Federation
+from framp_private.privacy import accounting
+from framp_private.privacy.claims import THIS_RUN, Claim, no_guarantee
+from framp_private.privacy.events import leaves
+from framp_private.protections import Channel
+
+
+def planned_claim(federation: Federation, delta: float | None) -> Claim:
+    """What the run may claim once all its planned releases are made."""
+    if delta is None:
+        return no_guarantee(federation.unit)
+    counts: Counter[str] = Counter()
+    values = 0
+    for event, count in federation.planned(next(iter(federation.budgets))):
+        counts += leaves(event.mechanism, count)
+        values += count * event.noise_values
+    spent = accounting.epsilon(counts, "add/remove", delta, values)
+    return claim_of(federation.unit, spent, delta, federation.trust, THIS_RUN)
+
+
+def channel_costs(federation: Federation, delta: float) -> dict[str, dict[str, Any]]:
+    """What each channel alone costs a client in the whole run; channel epsilons do not add up."""
+    client = next(iter(federation.budgets))
+    rows: dict[str, dict[str, Any]] = {}
+    for channel, (event, count) in zip(federation.channels, federation.planned(client), strict=True):
+        alone = accounting.epsilon(leaves(event.mechanism, count), event.relation, delta)
+        rows[channel] = {
+            "unit": event.unit,
+            "relation": event.relation,
+            "epsilon": alone if math.isfinite(alone) else None,
+            "delta": delta,
+            "releases": count,
+            "trust_model": federation.trust,
+            **_noise(federation, channel),
+        }
+    return rows
+
+
+def epsilon_by_round(federation: Federation, delta: float, points: int = 8) -> list[tuple[int, float]]:
+    """(rounds done, epsilon) of a client that takes part in all of them, at evenly spaced rounds and the last."""
+    client, rounds = next(iter(federation.budgets)), federation.rounds
+    shown = sorted({max(1, round(rounds * place / points)) for place in range(1, points + 1)})
+    curve = []
+    for done in shown:
+        counts: Counter[str] = Counter()
+        values = 0
+        for event, count in federation.planned(client):
+            so_far = count if count == 1 and rounds > 1 else done
+            counts += leaves(event.mechanism, so_far)
+            values += so_far * event.noise_values
+        curve.append((done, accounting.epsilon(counts, "add/remove", delta, values)))
+    return curve
+
+
+def _noise(federation: Federation, channel: Channel) -> dict[str, float | None]:
+    """Clip norm and noise multiplier of what noises a channel: the trainer, or its protection."""
+    source = federation.trainer if channel == "update" else federation.plan.protection(channel)
+    return {name: getattr(source, name, None) for name in ("clip_norm", "noise_multiplier", "sampling_probability")}

@@ -1,0 +1,64 @@
+"""Ledgers on disk, for people: what was spent, and whether the chains are whole."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from framp_private.checkpoint import load_checkpoint
+from framp_private.errors import LedgerError
+from framp_private.privacy.chain import Head, read_chain
+from framp_private.privacy.ledger import Ledger, verify
+
+
+def ledger_files(folder: Path) -> list[Path]:
+    """The federation's ledger, then the clients'. Raises `LedgerError` if the folder has none."""
+    found = [folder / "ledger.jsonl", *sorted((folder / "ledgers").glob("*.jsonl"))]
+    if not found[0].is_file():
+        raise LedgerError(f"{folder} has no ledger.jsonl: name a run folder, or the folder given to --ledger")
+    return found
+
+
+def ledger_rows(folder: Path, delta: float) -> list[dict[str, Any]]:
+    """One row for each account: owner, unit, relation, releases, epsilon (None without a guarantee) at delta."""
+    rows = []
+    for path in ledger_files(folder):
+        genesis = read_chain(path)[0]
+        ledger = Ledger.open(path, unit=genesis["unit"], relation=genesis["relation"], owner=genesis["owner"])
+        spent = ledger.epsilon(delta)
+        rows.append(
+            {
+                "owner": ledger.owner,
+                "unit": ledger.unit,
+                "relation": ledger.relation,
+                "releases": ledger.releases,
+                "epsilon": spent if math.isfinite(spent) else None,
+                "delta": delta,
+            }
+        )
+    return rows
+
+
+def verify_ledgers(folder: Path) -> list[str]:
+    """One line for each ledger. Raises `LedgerError` with the first that does not verify."""
+    heads, source = known_heads(folder)
+    lines = []
+    for path in ledger_files(folder):
+        owner = str(read_chain(path)[0]["owner"])
+        head = verify(path, heads.get(owner))
+        known = f"tail as in {source}" if owner in heads else "tail unverified: no known head"
+        lines.append(f"{owner}: {head.rows} rows, whole; {known}")
+    return lines
+
+
+def known_heads(folder: Path) -> tuple[dict[str, Head], str]:
+    """The heads that a run wrote down elsewhere, and where: its summary, else its last checkpoint."""
+    summary = folder / "summary.json"
+    if summary.is_file():
+        stored, source = json.loads(summary.read_text())["ledgers"], summary.name
+    else:
+        checkpoint = load_checkpoint(folder / "checkpoint")
+        stored, source = (checkpoint.facts["ledgers"], "the checkpoint") if checkpoint is not None else ({}, "")
+    return {owner: Head(**row) for owner, row in stored.items()}, source
