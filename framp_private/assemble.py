@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ from framp_private.models.submodel import SubmodelRule
 from framp_private.models.tabular import mlp
 from framp_private.models.target import TargetNetwork
 from framp_private.models.vision import lenet, perceptron, resnet18, small_cnn
-from framp_private.presets import PRESETS
+from framp_private.presets import PRESETS, name_of
+from framp_private.privacy.claims import Unit
 from framp_private.privatise import privatise
 from framp_private.protections import PlainSum, Plan, Protection
 
@@ -34,7 +35,8 @@ def make_config(
 ) -> Config:
     """Defaults, then the method's recipe, then the preset, then the file, then assignments.
 
-    Without a preset and without a file the preset is `digits`, unless the assignments name a data set of their own.
+    Without a preset and without a file the preset is `digits-private`, unless the assignments name a
+    data set of their own.
 
     Raises:
         ConfigError: an unknown preset, method or key, or a refused value.
@@ -42,7 +44,7 @@ def make_config(
     given = dict(assignments or {})
     written = read_file(file) if file is not None else {}
     if preset is None and file is None and "dataset" not in given:
-        preset = "digits"
+        preset = "digits-private"
     method = str(given.get("method", written.get("method", "framp")))
     recipes = {recipe().name: recipe for recipe in RECIPES}
     recipe = settings_of(recipes[method]()) if method in recipes else {}
@@ -149,9 +151,10 @@ def federation_of(
     """
     method, bound = method_of(config), None
     if config.privacy is not None and method.exchanges:
-        _refuse_clear(config)
+        silenced = _silenced(config, config.privacy.unit)
         private = privatise(method, network, config.privacy, config.rounds, graph=graph)
         method, plan, bound = private.method, private.plan, private.prototype_bound
+        plan = replace(plan, **dict.fromkeys(silenced))
     else:
         plan = plan_of(config)
     return federate(
@@ -168,14 +171,23 @@ def federation_of(
     )
 
 
-def _refuse_clear(config: Config) -> None:
-    """A wanted guarantee and a channel in the clear contradict each other."""
-    for channel, name in config.protections.model_dump().items():
-        if name == "plain":
+_FITTING = {
+    "record": {"update": "dp-sgd", "prototypes": "local-gaussian", "descriptor": "local-gaussian"},
+    "client": {"update": "central-gaussian", "prototypes": "central-gaussian", "descriptor": "none"},
+}
+"""By unit, the protection that keeps the guarantee on each channel; `auto` means it."""
+
+
+def _silenced(config: Config, unit: Unit) -> list[str]:
+    """Channels that the config forbids. Raises `ConfigError` for one whose protection contradicts the guarantee."""
+    chosen = config.protections.model_dump()
+    for channel, fitting in _FITTING[unit].items():
+        if chosen[channel] not in ("auto", "none", fitting):
             raise ConfigError(
-                f"protections.{channel}='plain' sends in the clear, and privacy asks for a guarantee: "
-                f"use protections.{channel}=auto, or privacy=none"
+                f"protections.{channel}={chosen[channel]!r} does not keep the guarantee that privacy asks for, of unit "
+                f"{unit}: use protections.{channel}=auto, or privacy=none"
             )
+    return [channel for channel, name in chosen.items() if name == "none"]
 
 
 def _builder(name: str, schema: Schema) -> Callable[[], nn.Module]:
@@ -194,7 +206,7 @@ def _builder(name: str, schema: Schema) -> Callable[[], nn.Module]:
 def _preset(name: str | None, method: str) -> Settings:
     if name is None:
         return {}
-    known = {preset.__name__: preset for preset in PRESETS}
+    known = {name_of(preset): preset for preset in PRESETS}
     if name not in known:
         raise ConfigError(f"preset={name!r} is not known: use one of {', '.join(known)}")
     return known[name](method)

@@ -22,7 +22,7 @@ from framp_private.datasets import CATALOGUE, check, data_root, load_dataset
 from framp_private.errors import FrampError, RunError
 from framp_private.estimate import describe_plan
 from framp_private.inspect_ledgers import ledger_rows, verify_ledgers
-from framp_private.presets import PRESETS
+from framp_private.presets import PRESETS, name_of
 from framp_private.privacy.calibrate import Releases, calibrate
 from framp_private.privacy.events import Budget
 from framp_private.report.figures import class_mix
@@ -43,7 +43,7 @@ app.add_typer(ledger_app, name="ledger")
 ConfigFile = Annotated[
     Path | None, typer.Argument(metavar="[CONFIG.yaml]", help="Settings; see `presets` for starting points.")
 ]
-Preset = Annotated[str | None, typer.Option("--preset", help="Named settings; default `digits`.")]
+Preset = Annotated[str | None, typer.Option("--preset", help="Named settings; default `digits-private`.")]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="One setting, dotted for nested keys; repeatable."),
@@ -90,7 +90,7 @@ def train(
         raise typer.BadParameter("--resume needs --out, the folder to go on in")
     if resume and out is not None and not (out / "config.yaml").is_file():
         raise RunError(f"out={out} holds no run to go on with: check the path, or leave --resume away")
-    named = preset or (config.stem if config else Path(settings.dataset).name)
+    named = preset or (config.stem if config else _default_name(settings))
     folder = out if out is not None else new_folder(named)
     if resume and RunFolder(folder).finished:
         summary: Any = RunFolder(folder).summary()
@@ -114,13 +114,13 @@ def presets(as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(
             json.dumps(
-                {preset.__name__: make_config(preset=preset.__name__).model_dump(mode="json") for preset in PRESETS},
+                {name_of(preset): make_config(preset=name_of(preset)).model_dump(mode="json") for preset in PRESETS},
                 indent=1,
             )
         )
         return
     for preset in PRESETS:
-        typer.echo(f"{preset.__name__:<12}{(preset.__doc__ or '').strip()}")
+        typer.echo(f"{name_of(preset):<18}{(preset.__doc__ or '').strip()}")
 
 
 @app.command("calibrate")
@@ -216,6 +216,10 @@ def data_partition(
             picture.write_text(class_mix(rows).svg)
         except OSError as error:
             raise RunError(f"--picture {picture} cannot be written: {error}") from error
+
+
+def _default_name(settings: Config) -> str:
+    return "digits-private" if settings.dataset == "digits" else Path(settings.dataset).name
 
 
 def _config(

@@ -42,7 +42,7 @@ class ServerConfig(_Section):
     learning_rate: float = Field(1e-3, ge=0)
     decay: Literal["constant", "linear", "cosine"] = "linear"
     momentum: float = Field(0.9, ge=0, lt=1)
-    start: float = Field(0.0, ge=0, lt=1)
+    start: float = Field(0.0, ge=0, le=1)
     backbone_rate: float = Field(1.0, ge=0)
     backbone: Literal["coordinate_mean", "cohort_mean"] = "coordinate_mean"
 

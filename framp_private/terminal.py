@@ -91,11 +91,13 @@ def final_table(summary: Mapping[str, Any], folder: Path) -> RenderableType:
         traffic.add_column(name, justify="right")
     for way in ("down", "up"):
         traffic.add_row(way, *(_size(summary["traffic"][way][name]) for name in TRAFFIC_KEYS))
-    parts: list[RenderableType] = [accuracy]
+    parts: list[RenderableType] = [accuracy, Text(_worst(summary["by_client"]))]
     if summary["table"]:
         auroc, balanced = _share(summary["table"]["auroc"]), summary["table"]["balanced_accuracy"]
         parts.append(Text(f"AUROC {auroc}, balanced accuracy {balanced:.3f}"))
     seconds = " · ".join(f"{phase} {value:.1f}" for phase, value in summary["seconds"].items())
+    if summary["channels"]:
+        parts.append(_privacy_table(summary))
     parts += [
         traffic,
         Text(f"seconds: {seconds}"),
@@ -145,6 +147,25 @@ def partition_table(dataset: FederatedDataset) -> RenderableType:
         counts = data.class_counts(dataset.schema.n_classes)[:shown].tolist()
         sizes = (data.n_train, len(data.validation), len(data.test))
         table.add_row(name, *(str(size) for size in sizes), *(str(count) if count else "·" for count in counts))
+    return table
+
+
+def _worst(by_client: Mapping[str, Mapping[str, Any]]) -> str:
+    """The worst client, before and after training at home."""
+    served = min(row["local"] for row in by_client.values())
+    home = [row["after_local_training"] for row in by_client.values() if row["after_local_training"] is not None]
+    return f"worst client: local {served:.3f}" + (f", after local training {min(home):.3f}" if home else "")
+
+
+def _privacy_table(summary: Mapping[str, Any]) -> Table:
+    """Each channel alone: its cost, its noise, and what was measured of both."""
+    table = Table(title="privacy by channel", title_justify="left", title_style="bold", width=WIDTH)
+    for name in ("channel", "unit", "epsilon", "noise", "clipped", "signal/noise"):
+        table.add_column(name, justify="left" if name in ("channel", "unit") else "right")
+    for channel, row in summary["channels"].items():
+        spent = "none" if row["epsilon"] is None else f"{row['epsilon']:.3f}"
+        noise = "–" if row["noise_multiplier"] is None else f"{row['noise_multiplier']:.3f}"
+        table.add_row(channel, row["unit"], spent, noise, _share(row["clip_fraction"]), _share(row["signal_to_noise"]))
     return table
 
 

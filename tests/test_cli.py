@@ -10,6 +10,8 @@ import pytest
 from framp_private.cli import main
 
 SHORT = [
+    "--preset",
+    "digits",
     "--set",
     "rounds=2",
     "--set",
@@ -82,8 +84,21 @@ def test_dry_run_touches_no_data_and_writes_nothing(
         (["train", "--dataset", "no-such-thing"], "neither a known data set"),
         (["train", "--preset", "cifar10", "--data-root", "nowhere"], "--download"),
         (["train", "--set", "protections.update=none"], "channel 'update'"),
+        (["train", "--preset", "digits", "--set", "protections.update=none"], "channel 'update'"),
+        (["train", "--set", "protections.update=plain"], "does not keep the guarantee"),
+        (["train", "--preset", "digits", "--set", "protections.update=dp-sgd"], "privacy.epsilon"),
+        (["train", "--set", "privacy.epsilon=0"], "privacy.epsilon"),
+        (["train", "--set", "privacy.epsilon=.nan"], "privacy.epsilon"),
+        (["train", "--set", "privacy.delta=1"], "privacy.delta"),
+        (["train", "--set", "privacy.clip_norm=-1"], "privacy.clip_norm"),
+        (["train", "--set", "privacy.clip_norm=.inf"], "privacy.clip_norm"),
+        (["train", "--set", "privacy.epsilom=1"], "did you mean 'epsilon'"),
+        (["train", "--set", "descriptor.encoder=warmup", "--set", "hypernetwork.prior=none"], "frozen"),
+        (["calibrate", "--epsilon", "-1", "--rounds", "3"], "epsilon=-1"),
+        (["calibrate", "--epsilon", "1", "--rounds", "3", "--delta", "0"], "delta=0"),
+        (["calibrate", "--epsilon", "1", "--rounds", "3", "--split", "uptade=1"], "uptade"),
         (["train", "--set", "budgets=[1/1000000]"], "keeps none"),
-        (["train", "--set", "clients=1000"], "clients=1004"),
+        (["train", "--preset", "digits", "--set", "clients=1000"], "clients=1004"),
         (["train", "--set", "clients_per_round=21"], "clients_per_round=21"),
         (["train", "--nonsense"], "--nonsense"),
         (["train", "--resume"], "--out"),
@@ -138,7 +153,7 @@ def test_data_check_reads_and_says(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_partition_is_a_table_and_a_picture(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["data", "partition", "--picture", "mix.svg"]) == 0
+    assert main(["data", "partition", "--preset", "digits", "--picture", "mix.svg"]) == 0
     printed = capsys.readouterr().out
     assert "client-19" in printed and "unseen-03" in printed
     assert all(len(line) <= 80 for line in printed.splitlines())

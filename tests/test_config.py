@@ -13,7 +13,7 @@ from framp_private.assemble import method_of, settings_of
 from framp_private.config import parse, read_assignments, read_file
 from framp_private.errors import ConfigError
 from framp_private.methods import RECIPES
-from framp_private.presets import PRESETS
+from framp_private.presets import PRESETS, name_of
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.__name__)
@@ -24,10 +24,10 @@ def test_a_recipe_survives_the_way_through_a_config(recipe) -> None:  # noqa: AN
     assert method_of(config) == replace(method, descriptor=batch)
 
 
-@pytest.mark.parametrize("preset", PRESETS, ids=lambda preset: preset.__name__)
+@pytest.mark.parametrize("preset", PRESETS, ids=name_of)
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.__name__)
 def test_every_preset_works_with_every_method(preset, recipe) -> None:  # noqa: ANN001
-    config = make_config(preset=preset.__name__, assignments={"method": recipe().name})
+    config = make_config(preset=name_of(preset), assignments={"method": recipe().name})
     assert config.method == recipe().name
     again = Config.model_validate(yaml.safe_load(yaml.safe_dump(config.model_dump(mode="json"))))
     assert again == config
@@ -43,9 +43,10 @@ def test_later_layers_win_key_by_key(tmp_path: Path) -> None:
     assert config.unseen_clients == 4  # from the preset
 
 
-def test_no_preset_and_no_file_means_digits_and_a_named_data_set_means_none() -> None:
-    assert make_config().unseen_clients == 4
-    assert make_config(assignments={"dataset": "adult"}).unseen_clients == 0
+def test_no_preset_and_no_file_means_private_digits_and_a_named_data_set_means_none() -> None:
+    assert make_config() == make_config(preset="digits-private")
+    assert make_config().privacy is not None and make_config().privacy.epsilon == 8
+    assert make_config(assignments={"dataset": "adult"}).privacy is None
 
 
 def test_fractions_are_numbers() -> None:

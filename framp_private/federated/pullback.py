@@ -81,8 +81,8 @@ class ServerStep:
     Args:
         optimizer: of psi, `adam` (betas .9, .999) or `sgd` with momentum.
         learning_rate: of psi, times `decay` over the part of the run in which psi moves.
-        start: psi rests for this share of the run, in [0, 1): theta_0 alone learns what all clients have in
-        common first. backbone_rate: of theta_0; 1 takes the whole step.
+        start: psi rests for this share of the run, in [0, 1]: theta_0 alone learns what all clients have in
+        common first; at 1 psi never moves. backbone_rate: of theta_0; 1 takes the whole step.
         backbone: theta_0 moves by the mean over clients that trained a coordinate (`coordinate_mean`) or over
         the cohort (`cohort_mean`).
     """
