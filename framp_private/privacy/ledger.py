@@ -195,11 +195,17 @@ class Ledger:
         if len(self._plans) > 1:
             return True
         total = self._counts + added
+
+        def spent(counts: Counter[str], values: int) -> float:
+            return accounting.epsilon(counts, self.relation, budget.delta, values)
+
         for rows in self._plans.values():
             planned, planned_values = _plan_totals(rows)
-            if total <= planned and noise_values <= planned_values:  # a part of the plan costs no more than the whole
-                total, noise_values = planned, planned_values
-        return accounting.epsilon(total, self.relation, budget.delta, noise_values) > budget.epsilon
+            # a part of a plan costs no more than the whole, whose epsilon is computed once
+            part = total <= planned and noise_values <= planned_values
+            if part and spent(planned, planned_values) <= budget.epsilon:
+                return False
+        return spent(total, noise_values) > budget.epsilon
 
     def _own(self, given: Event | DpEvent) -> Event:
         event = given if isinstance(given, Event) else Event(given, self.unit, self.relation)

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from dp_accounting import GaussianDpEvent, NonPrivateDpEvent
+from dp_accounting import GaussianDpEvent, NonPrivateDpEvent, PoissonSampledDpEvent
 
 from framp_private import Ledger
-from framp_private.errors import LedgerError
+from framp_private.errors import LedgerError, PrivacyBudgetExhausted, PrivacyParameterError
+from framp_private.privacy import accounting
+from framp_private.privacy.accounting import filter_epsilon, rdp_vector
+from framp_private.privacy.chain import Head
 from framp_private.privacy.claims import Claim, no_guarantee, nothing_released, statement
+from framp_private.privacy.events import Budget, Event, leaves
 from framp_private.privacy.ledger import verify
 
 
@@ -100,3 +109,154 @@ def test_a_claim_is_never_an_epsilon_alone() -> None:
     for part in ("8", "1e-05", "record", "add/remove", "trusted server", "this run alone"):
         assert part in text
     assert "epsilon = 0" in statement([nothing_released("record")])
+
+
+STEP = PoissonSampledDpEvent(0.1, GaussianDpEvent(1.0))
+
+
+def test_an_event_of_another_unit_or_relation_is_refused(path: Path) -> None:
+    ledger = Ledger.open(path, unit="record")
+    before = path.read_bytes()
+    for event in (
+        Event(GaussianDpEvent(1.0), "client"),
+        Event(GaussianDpEvent(1.0), "record", "replace-one"),
+    ):
+        with pytest.raises(LedgerError, match="never added"):
+            ledger.spend(event, "x")
+        with pytest.raises(LedgerError, match="never added"):
+            ledger.would_exceed(event, Budget(1.0, 1e-5))
+    with pytest.raises(LedgerError, match="not known"):
+        ledger.spend("GaussianDpEvent", "x")  # type: ignore[arg-type]
+    assert path.read_bytes() == before
+
+
+def test_a_budget_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    ledger = Ledger.open(path, unit="record", budget=Budget(1.0, 1e-5))
+    done = 0
+    with pytest.raises(PrivacyBudgetExhausted, match="nothing was released"):
+        while done < 1000:
+            ledger.spend(GaussianDpEvent(20.0), f"round {done}")
+            done += 1
+    assert 0 < done < 1000 and ledger.epsilon(1e-5) <= 1.0
+    assert verify(path).rows == done + 1
+    again = Ledger.open(path, unit="record", budget=Budget(1.0, 1e-5))
+    assert again.would_exceed(GaussianDpEvent(20.0), Budget(1.0, 1e-5))
+    assert not again.would_exceed(GaussianDpEvent(20.0), Budget(2.0, 1e-5))
+    assert again.epsilon(1e-5) == ledger.epsilon(1e-5)
+
+
+def test_a_plan_that_was_declared_first_passes_as_a_whole_where_rdp_alone_would_refuse() -> None:
+    plan = [(Event(STEP, "record"), 200)]
+    whole = Ledger.open(None, unit="record")
+    whole.spend(plan[0][0].times(200), "all")
+    exact = whole.epsilon(1e-5)
+    by_rdp = filter_epsilon(rdp_vector(leaves(STEP, 200), "add/remove"), 1e-5)
+    assert exact < by_rdp
+    budget = Budget(exact * 1.0001, 1e-5)
+    ledger = Ledger.open(None, unit="record", budget=budget)
+    ledger.declare(plan, "this run")
+    for index in range(200):
+        ledger.spend(STEP, f"step {index}")
+    with pytest.raises(PrivacyBudgetExhausted):
+        ledger.spend(STEP, "one more")
+    with pytest.raises(LedgerError, match="other events"):
+        ledger.declare([(Event(STEP, "record"), 100)], "this run")
+    ledger.declare(plan, "this run")
+
+
+def test_several_plans_are_composed_by_the_filter() -> None:
+    ledger = Ledger.open(None, unit="record")
+    for run in ("first", "second"):
+        ledger.declare([(Event(STEP, "record"), 50)], run)
+        for index in range(50):
+            ledger.spend(STEP, f"{run}/{index}")
+    vector = rdp_vector(leaves(STEP, 100), "add/remove")
+    assert ledger.epsilon(1e-5) == pytest.approx(filter_epsilon(vector, 1e-5))
+
+
+def test_the_last_check_costs_as_much_as_the_first() -> None:
+    """Counted in calls of the accountants, not in seconds: none after the first."""
+    ledger, budget = Ledger.open(None, unit="record"), Budget(80.0, 1e-5)
+    assert not ledger.would_exceed(STEP, budget)
+    before = accounting._rdp.cache_info().misses, accounting._pld.cache_info().misses
+    for index in range(300):
+        ledger.spend(STEP, f"step {index}")
+        assert not ledger.would_exceed(STEP, budget)
+    assert (accounting._rdp.cache_info().misses, accounting._pld.cache_info().misses) == before
+
+
+def test_something_without_a_guarantee_is_infinite_for_good(path: Path) -> None:
+    ledger = Ledger.open(path, unit="record")
+    assert ledger.epsilon(1e-5) == math.inf
+    assert ledger.would_exceed(GaussianDpEvent(1e6), Budget(1e6, 1e-5))
+    for delta in (0.0, 1.0, -1.0, math.nan):
+        with pytest.raises(PrivacyParameterError):
+            ledger.epsilon(delta)
+
+
+def test_two_writers_on_one_file_are_found_and_the_second_spends_nothing(path: Path) -> None:
+    first, second = Ledger.open(path, unit="record"), Ledger.open(path, unit="record")
+    first.spend(GaussianDpEvent(1.0), "mine")
+    with pytest.raises(LedgerError, match="another process"):
+        second.spend(GaussianDpEvent(1.0), "theirs")
+    assert not second.has("theirs") and verify(path) == first.head
+
+
+def test_a_second_process_is_found_too(path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from dp_accounting import GaussianDpEvent; from framp_private import Ledger\n"
+        "ledger = Ledger.open(Path(sys.argv[1]), unit='record'); print('open', flush=True); sys.stdin.readline()\n"
+        "ledger.spend(GaussianDpEvent(1.0), 'theirs')\n"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", code, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout is not None and child.stdout.readline() == "open\n"
+    Ledger.open(path, unit="record").spend(GaussianDpEvent(1.0), "mine")
+    _, errors = child.communicate("go\n", timeout=60)
+    assert child.returncode == 1 and "LedgerError" in errors
+    assert "theirs" not in path.read_text() and verify(path).rows == 6
+
+
+@pytest.mark.parametrize("fails", ["write", "fsync", "short write"])
+def test_a_full_disk_spends_nothing_and_leaves_the_file_as_it_was(
+    path: Path, fails: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = Ledger.open(path, unit="record")
+    before, head, real = path.read_bytes(), ledger.head, os.write
+
+    def full(file: int, *data: bytes) -> int:
+        if fails == "short write" and len(data[0]) > 10:
+            return real(file, data[0][:10])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync" if fails == "fsync" else "write", full)
+    with pytest.raises(LedgerError, match="nothing was spent"):
+        ledger.spend(GaussianDpEvent(1.0), "x")
+    monkeypatch.undo()
+    assert path.read_bytes() == before and ledger.head == head and not ledger.has("x")
+    assert ledger.spend(GaussianDpEvent(1.0), "x") and verify(path).rows == 6
+
+
+def test_a_ledger_goes_on_from_heads_it_had_and_from_no_others(path: Path) -> None:
+    early = Head(3, json.loads(path.read_text().splitlines()[2])["hash"])
+    ledger = Ledger.open(path, unit="record")
+    assert ledger.verify(early) == ledger.head and ledger.verify() == ledger.head
+    for other in (Head(3, "0" * 64), Head(99, early.hash)):
+        with pytest.raises(LedgerError, match="never had the known head"):
+            ledger.verify(other)
+
+
+def test_a_ledger_without_a_path_lives_in_memory() -> None:
+    ledger = Ledger.open(None, unit="client")
+    assert ledger.spend(GaussianDpEvent(2.0), "a") and not ledger.spend(GaussianDpEvent(2.0), "a")
+    assert ledger.head.rows == 2 and ledger.releases == 1
+
+
+def test_rows_are_readable_by_their_owner_alone(path: Path) -> None:
+    assert path.stat().st_mode & 0o077 == 0
