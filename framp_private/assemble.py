@@ -152,7 +152,7 @@ def federation_of(
     method, bound = method_of(config), None
     if config.privacy is not None and method.exchanges:
         silenced = _silenced(config, config.privacy.unit)
-        private = privatise(method, network, config.privacy, config.rounds, graph=graph)
+        private = privatise(method, network, config.privacy, config.rounds, declared, graph=graph)
         method, plan, bound = private.method, private.plan, private.prototype_bound
         plan = replace(plan, **dict.fromkeys(silenced))
     else:

@@ -108,6 +108,37 @@ def digits_private(method: str) -> Settings:
     return settings if method != "local" else {**settings, "local_steps": 20, "learning_rate": 0.4}
 
 
+def digits_client_private(method: str) -> Settings:
+    """Digits under client-level (8, 1e-5) with a trusted server: 100 clients of 12 records."""
+    settings: Settings = {
+        "dataset": "digits",
+        "network": "perceptron",
+        "clients": 100,
+        "alpha": 1.0,
+        "test_fraction": 0.3,
+        "validation_fraction": 0.0,
+        "budgets": [1.0],
+        "rounds": 30,
+        "local_steps": 10,
+        "learning_rate": 0.5,
+        "momentum": 0.0,
+        "decay": "constant",
+        "pullback": "client",
+        "submodel": {"importance": "magnitude"},
+        "home_steps": 200,
+        "home_learning_rate": 0.1,
+        "privacy": {"unit": "client", "epsilon": 8.0, "delta": 1e-5, "clip_norm": 0.5},
+        "server": {"start": 1.0, "backbone": "cohort_mean", "backbone_rate": 2.0},
+        **_alignment(method, {"weight": 0.0}),
+    }
+    if _hypernetwork(method, 4):
+        settings |= {
+            "descriptor": {"encoder": "labels"},
+            "hypernetwork": {"prior": "class_shares", "hidden": 4, "standardise": "own"},
+        }
+    return settings if method != "local" else {**settings, "local_steps": 20, "learning_rate": 0.2}
+
+
 def adult_private(method: str) -> Settings:
     """The census table under record-level (8, 1e-5) for each of 20 clients."""
     settings: Settings = {
@@ -163,6 +194,7 @@ def _record_level(method: str, *, sampling_probability: float, clip_norm: float)
 
 PRESETS: tuple[Preset, ...] = (
     digits_private,
+    digits_client_private,
     digits,
     cifar10,
     cifar10_private,

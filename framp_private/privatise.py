@@ -18,7 +18,7 @@ from framp_private.methods import Method
 from framp_private.models.target import TargetNetwork
 from framp_private.privacy.calibrate import Calibration, Releases, calibrate
 from framp_private.privacy.events import Budget
-from framp_private.protections import Channel, LocalGaussian, PlainSum, Plan
+from framp_private.protections import CentralGaussian, Channel, LocalGaussian, PlainSum, Plan
 
 
 @dataclass(frozen=True)
@@ -31,18 +31,31 @@ class Privatised:
     calibration: Calibration
 
 
-def privatise(method: Method, network: TargetNetwork, wanted: PrivacyConfig, rounds: int, *, graph: bool) -> Privatised:
-    """Record-level privacy on every channel of a method, at the wanted (epsilon, delta) for each client.
+def privatise(
+    method: Method,
+    network: TargetNetwork,
+    wanted: PrivacyConfig,
+    rounds: int,
+    declared: Mapping[str, int],
+    *,
+    graph: bool,
+) -> Privatised:
+    """A method with noise on every channel, at the wanted (epsilon, delta) for each record or each client.
 
     Each round counts as if every client took part in it. Raises `ConfigError` for what has no such guarantee, and
     `PrivacyParameterError` where no noise in reach meets the budget.
     """
-    if wanted.unit != "record":
-        raise ConfigError(f"privacy.unit={wanted.unit!r} is not available for this method: use 'record'")
+    budget = Budget(wanted.epsilon, wanted.delta)
+    found = calibrate(budget, releases(method, network, wanted, rounds))
+    if wanted.unit == "client":
+        return _client_level(method, wanted, found, max(declared.values()))
+    return _record_level(method, wanted, found, graph)
+
+
+def _record_level(method: Method, wanted: PrivacyConfig, found: Calibration, graph: bool) -> Privatised:
+    """DP-SGD at each client; noised class sums and descriptor."""
     if not isinstance(method.trainer, LocalSGD) or method.trainer.rethreshold or method.trainer.weight_decay:
         raise ConfigError("under DP-SGD there is no rethreshold and no weight_decay: leave both at their defaults")
-    channels = releases(method, network, wanted, rounds)
-    found = calibrate(Budget(wanted.epsilon, wanted.delta), channels)
     noise = found.multipliers
     trainer = DpSGD(
         steps=method.trainer.steps,
@@ -66,17 +79,33 @@ def privatise(method: Method, network: TargetNetwork, wanted: PrivacyConfig, rou
     return Privatised(replace(method, trainer=trainer), plan, bound, found)
 
 
+def _client_level(method: Method, wanted: PrivacyConfig, found: Calibration, declared: int) -> Privatised:
+    """Whole contributions clipped, noise on their sums by a trusted server; the descriptor stays home.
+
+    Class sums are scaled so that a client with the largest declared number of records just fills the clip.
+    """
+    noise = found.multipliers
+    plan = Plan(
+        descriptor=None,
+        update=CentralGaussian(wanted.clip_norm, noise["update"]),
+        prototypes=CentralGaussian(wanted.prototype_clip_norm, noise["prototypes"]) if "prototypes" in noise else None,
+        metrics=None,
+    )
+    bound = PrototypeBound(wanted.prototype_clip_norm / declared, wanted.count_share) if "prototypes" in noise else None
+    return Privatised(method, plan, bound, found)
+
+
 def releases(method: Method, network: TargetNetwork, wanted: PrivacyConfig, rounds: int) -> Mapping[Channel, Releases]:
     """What each channel in use will release in a run of so many rounds."""
-    split, steps = wanted.split, method.trainer.steps * rounds
-    used: dict[Channel, Releases] = {
-        "update": Releases(steps, split.update, wanted.sampling_probability, network.n_parameters)
-    }
+    split = wanted.split
+    if wanted.unit == "client":
+        used: dict[Channel, Releases] = {"update": Releases(rounds, split.update, noise_values=network.n_parameters)}
+    else:
+        steps = method.trainer.steps * rounds
+        used = {"update": Releases(steps, split.update, wanted.sampling_probability, network.n_parameters)}
     if method.trainer.alignment.weight:
         size = network.n_classes * (network.feature_dim + 1)
         used["prototypes"] = Releases(rounds, split.prototypes, noise_values=size)
-    if method.hypernetwork is not None:
-        if method.pullback is Pullback.CLIENT:
-            raise ConfigError("privacy.unit='record' needs a noised descriptor: use pullback='server'")
+    if method.hypernetwork is not None and method.pullback is Pullback.SERVER:
         used["descriptor"] = Releases(1, split.descriptor, noise_values=method.descriptor.size(network))
     return used

@@ -318,3 +318,86 @@ def test_a_noised_reply_is_on_disk_before_it_is_delivered(tmp_path: Path) -> Non
     assert seen == [(index, True) for index in range(4)]
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["privacy"]["record"]["epsilon"] > 0
     assert not Entropy().seeded
+
+
+def client_level(rounds: int = 4, **changes: object):  # noqa: ANN201
+    """FRAMP with the pullback on the clients and a trusted server's noise on the sums."""
+    from dataclasses import replace
+
+    from framp_private import DescriptorRule, HypernetworkShape, Pullback, ServerStep, TargetNetwork, federate
+    from framp_private.federated.prototypes import PrototypeBound
+    from tests.tiny import build, tiny_method
+
+    shape = HypernetworkShape(head="low_rank", hidden=8, rank=4, standardise="own")
+    method = replace(
+        tiny_method(),
+        hypernetwork=shape,
+        pullback=Pullback.CLIENT,
+        descriptor=DescriptorRule(steps=3),
+        step=ServerStep(optimizer="sgd", backbone="cohort_mean"),
+    )
+    made = federate(
+        method,
+        TargetNetwork(build),
+        list(private.DATASET.clients),
+        rounds=rounds,
+        plan=Plan(None, CentralGaussian(1.0, 2.0), CentralGaussian(1.0, 4.0), None),
+        prototype_bound=PrototypeBound(1 / 30),
+    )
+    return replace(made, **changes)
+
+
+def test_client_level_claims_are_of_the_client_and_of_a_trusted_server(tmp_path: Path) -> None:
+    made = client_level()
+    options = Options(home_steps=1, budget=BUDGET)
+    summary = train(made, private.DATASET, out=tmp_path / "run", options=options).summary
+    claim, counts = summary["privacy"]["client"], Counter[str]()
+    for event, count in made.planned("client-00"):
+        counts += leaves(event.mechanism, count)
+    assert claim["epsilon"] == pytest.approx(accounting.epsilon(counts, "add/remove", 1e-5), rel=1e-9)
+    assert claim["trust_model"] == "trusted server" and summary["privacy"]["record"]["epsilon"] is None
+    assert json.loads((tmp_path / "run" / "ledger.jsonl").read_text().splitlines()[0])["unit"] == "client"
+    assert summary["traffic"]["up"]["descriptor"] == 0
+
+
+def test_a_noised_total_is_never_drawn_twice_after_a_crash(tmp_path: Path) -> None:
+    """Rounds that the server acted on are checkpointed each, whatever `checkpoint_every` says."""
+    made, out = client_level(), tmp_path / "run"
+
+    def stop(done: int, row: object) -> None:
+        if done == 3:
+            raise Cut
+
+    options = Options(home_steps=1, budget=BUDGET, checkpoint_every=50, record_transcript=True)
+    from dataclasses import replace
+
+    with pytest.raises(Cut):
+        train(made, private.DATASET, out=out, options=replace(options, on_round=stop))
+    before = {(name, d.client): d.data for name, d in read_transcript(out / "transcript")}
+    train(made, private.DATASET, out=out, resume=True, options=options)
+    after = {(name, d.client): d.data for name, d in read_transcript(out / "transcript")}
+    assert all(after[key] == value for key, value in before.items())
+    assert verify(out / "ledger.jsonl").rows == 2 + 2 * 4
+
+
+def test_client_level_noise_needs_summable_contributions_without_masks() -> None:
+    from framp_private import Pullback, ServerStep
+
+    with pytest.raises(PlanError, match="phi-space"):
+        client_level(step=ServerStep())
+    with pytest.raises(PlanError):
+        client_level(pullback=Pullback.SERVER)
+
+
+def test_a_record_level_claim_needs_a_server_side_pullback() -> None:
+    made = private.federation()
+    from dataclasses import replace
+
+    from framp_private import Pullback
+    from framp_private.models.hypernetwork import Hypernetwork
+    from framp_private.models.psi import HypernetworkShape
+
+    shape = HypernetworkShape(trunk="random", hidden=4, standardise="own")
+    generator = Hypernetwork(made.network.n_parameters, made.descriptor.size(made.network), shape)
+    with pytest.raises(PlanError, match="noised once"):
+        replace(made, generator=generator, pullback=Pullback.CLIENT)

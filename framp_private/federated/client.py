@@ -197,6 +197,7 @@ class Client:
             delta[None],
             mask[None],
             resting=federation.rests(message.round_index),
+            counted=federation.step.counted,
         )
         return self._protect("update", value.astype(np.float32)), state
 

@@ -150,6 +150,17 @@ class Federation:
         private = {channel for channel, event in events.items() if event.private and event.unit == "record"}
         if private and self.declared is None:
             raise PlanError("a record-level guarantee divides by declared record numbers: pass declared= to federate")
+        whole = {channel for channel, event in events.items() if event.private and event.unit == "client"}
+        if "update" in whole and (self.pullback is not Pullback.CLIENT or self.step.counted):
+            raise PlanError(
+                "client-level noise on the update clips each client's whole contribution in phi-space: use "
+                "pullback='client' and server.backbone='cohort_mean', so that no mask is part of it"
+            )
+        if private and self.personalised and self.pullback is Pullback.CLIENT:
+            raise PlanError(
+                "under a record-level guarantee the descriptor is noised once and spent even where it stays home: "
+                "use pullback='server'"
+            )
         if "descriptor" in private and not self.descriptor.public:
             raise PlanError(
                 f"descriptor.encoder={self.descriptor.encoder!r} lets one record move all others' vectors: "
@@ -218,7 +229,7 @@ class Federation:
     def update_size(self, budget: float) -> int:
         """How many numbers a client uploads on the update channel."""
         if self.pullback is Pullback.CLIENT:
-            return contribution_size(self.generator)
+            return contribution_size(self.generator, self.step.counted)
         return kept(self.network, budget) + self.network.n_parameters - self.network.n_maskable
 
     def prototypes_size(self) -> int:

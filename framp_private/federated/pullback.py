@@ -5,10 +5,10 @@ descriptor, so a sum of the deltas does not give g. Either the server pulls each
 FRAMP as published: it sees every update), or each client does (`CLIENT`: only sums are needed, and the
 descriptor stays home). Both fill the same vector::
 
-    contribution = [ J^T delta on theta_0 | mask as 0/1 | J^T delta on psi ]      n_target + n_target + (n_phi
-    - n_target)
+    contribution = [ J^T delta on theta_0 | J^T delta on psi | mask as 0/1 ]      n_target + n_psi (+ n_target)
 
-The second part counts how many clients trained each coordinate, so that theta_0 can move by a per-coordinate mean.
+The last part counts how many clients trained each coordinate, so that theta_0 can move by a per-coordinate mean. It is
+left out where theta_0 moves by the cohort's mean: under client-level noise a mask would fill the whole clip.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class Pullback(Enum):
     CLIENT = "client"
 
 
-def contribution_size(generator: Generator) -> int:
-    """Length of a contribution."""
-    return generator.n_target + generator.n_phi
+def contribution_size(generator: Generator, counted: bool = True) -> int:
+    """Length of a contribution, with or without its mask."""
+    return generator.n_phi + (generator.n_target if counted else 0)
 
 
 def contributions(
@@ -46,6 +46,7 @@ def contributions(
     masks: Tensor,
     *,
     resting: bool = False,
+    counted: bool = True,
 ) -> np.ndarray:
     """The summed contribution of n clients, float64.
 
@@ -55,13 +56,13 @@ def contributions(
         deltas: (n, n_target) given minus trained weights, zero outside the (n, n_target) bool masks.
         resting: psi is where it started and stays there this round, so g is zero and J^T delta on psi is not needed:
             it is left zero.
+        counted: whether the masks are part of it.
     """
-    n = generator.n_target
-    total = np.zeros(contribution_size(generator))
+    total = np.zeros(contribution_size(generator, counted))
     pulled = deltas.sum(0) if resting else generator.pullback(phi, descriptors, budgets, deltas)
-    total[:n] = pulled[:n]
-    total[n : 2 * n] = masks.sum(0)
-    total[2 * n : 2 * n + len(pulled) - n] = pulled[n:]
+    total[: len(pulled)] = pulled
+    if counted:
+        total[generator.n_phi :] = masks.sum(0)
     return total
 
 
@@ -104,8 +105,8 @@ class ServerStep:
     def update(self, generator: Generator, total: np.ndarray, planned: int) -> tuple[Tensor, Tensor]:
         """(step of theta_0, gradient of psi) from a summed contribution and the planned cohort size."""
         n = generator.n_target
-        deltas, counts, pulled = total[:n], total[n : 2 * n], total[2 * n :]
-        divisor = np.maximum(counts, 1) if self.backbone == "coordinate_mean" else planned
+        deltas, pulled, counts = total[:n], total[n : generator.n_phi], total[generator.n_phi :]
+        divisor = np.maximum(counts, 1) if self.counted else planned
         return torch.from_numpy(deltas / divisor).float(), torch.from_numpy(pulled / planned).float()
 
     def apply(
@@ -121,6 +122,11 @@ class ServerStep:
         rate = self.learning_rate * decayed(self.decay, (progress - self.start) / (1 - self.start))
         moved[generator.n_target :] -= rate * direction
         return moved, state
+
+    @property
+    def counted(self) -> bool:
+        """Whether contributions carry masks."""
+        return self.backbone == "coordinate_mean"
 
     def rests(self, progress: float) -> bool:
         """Whether psi stays where it is at this point of the run."""

@@ -89,7 +89,16 @@ class SubmodelRequests(Mapping[str, bytes]):
         descriptors = torch.stack([descriptor_of(state, client) for client in clients])
         budgets = torch.tensor([federation.budgets[client] for client in clients])
         resting = federation.rests(state.round_index)
-        return contributions(federation.generator, state.phi, descriptors, budgets, deltas, masks, resting=resting)
+        return contributions(
+            federation.generator,
+            state.phi,
+            descriptors,
+            budgets,
+            deltas,
+            masks,
+            resting=resting,
+            counted=federation.step.counted,
+        )
 
 
 class PhiRequests(Mapping[str, bytes]):
@@ -138,7 +147,9 @@ def lifts(requests: Requests) -> dict[Channel, Lift]:
 
 def value_sizes(federation: Federation) -> dict[Channel, int | None]:
     """How many numbers each client owes on each channel; None where it depends on the client's budget."""
-    update = contribution_size(federation.generator) if federation.pullback is Pullback.CLIENT else None
+    update = None
+    if federation.pullback is Pullback.CLIENT:
+        update = contribution_size(federation.generator, federation.step.counted)
     return {"update": update, "prototypes": federation.prototypes_size()}
 
 
