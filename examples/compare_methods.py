@@ -31,10 +31,19 @@ def run(arguments: argparse.Namespace, method: str, seed: int) -> dict[str, Any]
 
 
 def values(summaries: list[dict[str, Any]], kind: str) -> tuple[list[str], np.ndarray]:
-    """Column names and a (seeds, columns) array, NaN where a method has no such accuracy."""
+    """Column names and a (seeds, columns) array: by budget, the mean, the worst client; NaN where there is none.
+
+    A method that trains at home all along stands in the table after home training with what it has.
+    """
+    if all(v is None for v in summaries[0]["accuracy"][kind].values()) and kind == "after_local_training":
+        kind = "local"
     names = list(summaries[0]["accuracy"][kind])
-    rows = [[np.nan if (v := s["accuracy"][kind][name]) is None else v for name in names] for s in summaries]
-    return names, np.array(rows)
+    rows = []
+    for summary in summaries:
+        row = [np.nan if (v := summary["accuracy"][kind][name]) is None else v for name in names]
+        clients = [found[kind] for found in summary["by_client"].values() if found.get(kind) is not None]
+        rows.append([*row, min(clients) if clients else np.nan])
+    return [*names, "worst client"], np.array(rows)
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from framp_private.config import Config, parse, read_file
+from framp_private.config import Config, HypernetworkConfig, parse, read_file
 from framp_private.data.base import Schema
 from framp_private.errors import ConfigError
 from framp_private.federated.descriptor import DescriptorRule
@@ -17,11 +17,12 @@ from framp_private.federated.federation import Federation
 from framp_private.federated.local_training import Alignment, LocalSGD
 from framp_private.federated.pullback import Pullback, ServerStep
 from framp_private.methods import RECIPES, Method, federate
+from framp_private.models.prior import ClassPrior
 from framp_private.models.psi import HypernetworkShape
 from framp_private.models.submodel import SubmodelRule
 from framp_private.models.tabular import mlp
 from framp_private.models.target import TargetNetwork
-from framp_private.models.vision import lenet, perceptron, resnet18, small_cnn
+from framp_private.models.vision import lenet, linear, perceptron, resnet18, small_cnn
 from framp_private.presets import PRESETS, name_of
 from framp_private.privacy.claims import Unit
 from framp_private.privatise import privatise
@@ -87,7 +88,7 @@ def method_of(config: Config) -> Method:
     shape = config.hypernetwork
     return Method(
         name=config.method,
-        hypernetwork=HypernetworkShape(**shape.model_dump()) if shape else None,
+        hypernetwork=_shape(shape) if shape else None,
         submodel=SubmodelRule(**config.submodel.model_dump()),
         trainer=trainer,
         descriptor=DescriptorRule(**config.descriptor.model_dump(), batch_size=config.batch_size),
@@ -99,6 +100,11 @@ def method_of(config: Config) -> Method:
     )
 
 
+def _shape(config: HypernetworkConfig) -> HypernetworkShape:
+    prior = ClassPrior(**config.prior.model_dump()) if config.prior is not None else None
+    return HypernetworkShape(**{**config.model_dump(), "prior": prior})
+
+
 def network_of(config: Config, schema: Schema) -> TargetNetwork:
     """The target network for these records; `auto` picks by their kind. Raises `ConfigError` if the two do not fit."""
     name = config.network
@@ -107,6 +113,7 @@ def network_of(config: Config, schema: Schema) -> TargetNetwork:
     kinds = {
         "cnn": "image",
         "lenet": "image",
+        "linear": "image",
         "perceptron": "image",
         "resnet18": "image",
         "gcn": "graph",
@@ -199,7 +206,9 @@ def _builder(name: str, schema: Schema) -> Callable[[], nn.Module]:
         return lambda: layers(shape[0], n_classes, sparse_input=sparse)
     if schema.kind == "table":
         return lambda: mlp(shape[0], n_classes)
-    pictures = {"cnn": small_cnn, "lenet": lenet, "perceptron": perceptron, "resnet18": resnet18}[name]
+    pictures = {"cnn": small_cnn, "lenet": lenet, "linear": linear, "perceptron": perceptron, "resnet18": resnet18}[
+        name
+    ]
     return lambda: pictures(shape[0], shape[-1], n_classes)
 
 

@@ -27,7 +27,7 @@ MethodName = Literal[
     "framp-layerwise",
     "framp-static-mask",
 ]
-NetworkName = Literal["auto", "cnn", "lenet", "perceptron", "resnet18", "gcn", "sage", "mlp"]
+NetworkName = Literal["auto", "cnn", "lenet", "linear", "perceptron", "resnet18", "gcn", "sage", "mlp"]
 PartitionName = Literal["dirichlet", "class-dirichlet", "classes", "metis", "sites"]
 
 
@@ -45,6 +45,15 @@ class ServerConfig(_Section):
     start: float = Field(0.0, ge=0, le=1)
     backbone_rate: float = Field(1.0, ge=0)
     backbone: Literal["coordinate_mean", "cohort_mean"] = "coordinate_mean"
+    average: float = Field(0.0, ge=0, le=1)
+
+
+class PriorConfig(_Section):
+    """What class shares alone say of the classifier."""
+
+    strength: float = Field(1.0, ge=0)
+    floor: float = Field(0.02, gt=0, lt=1)
+    absent: float = Field(1.0, gt=0, le=1)
 
 
 class HypernetworkConfig(_Section):
@@ -58,7 +67,7 @@ class HypernetworkConfig(_Section):
     rank: int = Field(64, ge=1)
     budget_input: bool = True
     combine: Literal["additive", "multiplicative"] = "additive"
-    prior: Literal["none", "class_shares"] = "none"
+    prior: PriorConfig | None = None
 
 
 class DescriptorConfig(_Section):
@@ -158,6 +167,8 @@ class Config(_Section):
     checkpoint_every: int = Field(1, ge=1)
     home_steps: int = Field(50, ge=1)
     home_learning_rate: float = Field(0.05, gt=0)
+    home_decay: Literal["constant", "linear", "cosine"] = "constant"
+    home_batch_size: int | None = Field(16, ge=1)
     threads: int = Field(1, ge=1)
 
     @field_validator("privacy", mode="before")

@@ -11,7 +11,7 @@ descriptor alone, at each budget.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from framp_private.data.base import ClientData, FederatedDataset
 from framp_private.federated.federation import Federation
+from framp_private.federated.local_training import HomeSchedule
 from framp_private.federated.prototypes import GlobalPrototypes
 from framp_private.federated.server import ServerState
 from framp_private.models.target import TargetNetwork
@@ -63,7 +64,7 @@ class Serving:
             self.descriptors[name] = (
                 self.state.descriptors[name] if name in self.state.descriptors else self._describe(name, data)
             )
-        weights = federation.weights(self.state.phi, self.descriptors.get(name, torch.zeros(0)), budget)
+        weights = federation.weights(self.state.served, self.descriptors.get(name, torch.zeros(0)), budget)
         mask = federation.mask(weights, budget, self.state.moments)
         return Model(weights * mask, mask)
 
@@ -146,20 +147,27 @@ def unseen_accuracies(federation: Federation, served: Served, dataset: Federated
     return {**table, "mean": float(np.mean([value for value in table.values() if value is not None]))}
 
 
+HOME_PIECES = 50
+"""A step size that decays at home does so in so many stairs."""
+
+
 def home_trained(
     federation: Federation,
     model: Model,
     prototypes: GlobalPrototypes,
     name: str,
     data: ClientData,
-    steps: int,
-    learning_rate: float,
+    schedule: HomeSchedule,
 ) -> Model:
-    """A served model after `steps` more steps at home, on its own mask; nothing is released."""
-    trainer = federation.trainer.at_home(steps, learning_rate)
-    aligned = prototypes if federation.aligns else None
-    streams = federation.streams.child("home", name)
-    return Model(trainer.train(federation.network, model.weights, model.mask, data, aligned, streams, 0.0), model.mask)
+    """A served model after more steps at home, on its own mask; nothing is released."""
+    weights, aligned = model.weights, prototypes if federation.aligns else None
+    steps, pieces = schedule.steps, min(schedule.steps, HOME_PIECES) if schedule.decay != "constant" else 1
+    for piece in range(pieces):
+        done, then = steps * piece // pieces, steps * (piece + 1) // pieces
+        trainer = federation.trainer.at_home(replace(schedule, steps=then - done))
+        streams = federation.streams.child("home", name, piece)
+        weights = trainer.train(federation.network, weights, model.mask, data, aligned, streams, piece / pieces)
+    return Model(weights, model.mask)
 
 
 def table_metrics(federation: Federation, served: Served, dataset: FederatedDataset) -> dict[str, float | None]:

@@ -149,11 +149,9 @@ def federate(
     generator: Generator = SharedBackbone(network.n_parameters)
     if method.hypernetwork is not None:
         shape, size = method.hypernetwork, method.descriptor.size(network)
-        if shape.prior == "class_shares" and (method.descriptor.encoder != "labels" or network.bias is None):
-            raise ConfigError(
-                "hypernetwork.prior='class_shares' needs descriptor.encoder='labels' and a classifier with a bias"
-            )
-        generator = Hypernetwork(network.n_parameters, size, shape, network.bias)
+        if shape.prior is not None and method.descriptor.encoder != "labels":
+            raise ConfigError("hypernetwork.prior reads class shares: use descriptor.encoder='labels'")
+        generator = Hypernetwork(network.n_parameters, size, shape, network.classifier)
     return Federation(
         network=network,
         generator=generator,

@@ -55,6 +55,8 @@ def run_config(
         checkpoint_every=config.checkpoint_every,
         home_steps=config.home_steps,
         home_learning_rate=config.home_learning_rate,
+        home_decay=config.home_decay,
+        home_batch_size=config.home_batch_size,
         threads=config.threads,
         budget=_budget(config),
     )

@@ -162,6 +162,8 @@ class Simulation:
             "prototypes.values": state.prototypes.values,
             "prototypes.present": state.prototypes.present,
         }
+        if state.average is not None:
+            found["average"] = state.average
         if state.moments is not None:
             found |= {"moments.first": state.moments.first, "moments.second": state.moments.second}
         found |= {f"descriptor/{name}": value for name, value in state.descriptors.items()}
@@ -187,6 +189,8 @@ class Simulation:
             GlobalPrototypes(found["prototypes.values"], found["prototypes.present"]),
             moments,
             named("descriptor/"),
+            found.get("average"),
+            facts["averaged"],
         )
         if self.exchanges:
             self.accounts.replay(sample_cohort(self.federation, index) for index in range(checkpoint.round_index))
@@ -210,6 +214,7 @@ class Simulation:
             "federation": self.federation.digest.hex(),
             "data": self.dataset.fingerprint,
             "step_count": self.state.step.count,
+            "averaged": self.state.averaged,
             "traffic": self.engine.traffic.totals,
             "ledgers": {name: asdict(head) for name, head in self.accounts.heads().items()},
         }

@@ -11,6 +11,7 @@ from typing import Any
 
 from framp_private import evaluation
 from framp_private.costs import channel_costs, epsilon_by_round
+from framp_private.federated.local_training import HomeSchedule
 from framp_private.simulation import Simulation
 from framp_private.transcript import TRAFFIC_KEYS
 
@@ -37,8 +38,7 @@ def summarise(
     simulation: Simulation,
     rows: Sequence[Mapping[str, Any]],
     method: str,
-    home_steps: int,
-    home_rate: float,
+    schedule: HomeSchedule,
     seconds: Seconds,
 ) -> dict[str, Any]:
     """Evaluates the last state and gathers everything but the ledgers' heads, which the run folder knows."""
@@ -49,7 +49,7 @@ def summarise(
         unseen = evaluation.unseen_accuracies(federation, served, dataset) if simulation.exchanges else None
         table = evaluation.table_metrics(federation, served, dataset) if dataset.schema.kind == "table" else None
     with seconds.measure("home training"):
-        home = _after_local_training(simulation, home_steps, home_rate) if simulation.exchanges else None
+        home = _after_local_training(simulation, schedule) if simulation.exchanges else None
     by_budget = evaluation.by_budget(federation.budgets, local)
     nothing: evaluation.Table = dict.fromkeys(by_budget)
     return {
@@ -117,11 +117,11 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def _after_local_training(simulation: Simulation, steps: int, rate: float) -> dict[str, float]:
+def _after_local_training(simulation: Simulation, schedule: HomeSchedule) -> dict[str, float]:
     federation, scores = simulation.federation, {}
     for name, data in simulation.dataset.clients.items():
         served = simulation.serves(name, data, federation.budgets[name])
-        model = evaluation.home_trained(federation, served, simulation.state.prototypes, name, data, steps, rate)
+        model = evaluation.home_trained(federation, served, simulation.state.prototypes, name, data, schedule)
         scores[name] = evaluation.accuracy(federation.network, model.weights, data, data.test)
     return scores
 

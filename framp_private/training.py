@@ -20,6 +20,7 @@ from framp_private.errors import ConfigError, ModelError, RunError
 from framp_private.evaluation import Model
 from framp_private.federated.accounts import Accounts
 from framp_private.federated.federation import Federation
+from framp_private.federated.local_training import Decay, HomeSchedule
 from framp_private.privacy.chain import Head
 from framp_private.privacy.events import Budget
 from framp_private.report import render_report
@@ -39,7 +40,7 @@ class Options:
 
     Args:
         evaluate_every, checkpoint_every: rounds between two; the last round always has both.
-        home_steps, home_learning_rate: of the training at home that follows the last round.
+        home_steps, home_learning_rate, home_decay, home_batch_size: of the training at home after the last round.
         record_transcript: keep every delivered byte in the run folder.
         drops: which clients stay silent in which round (a simulated failure).
         threads: clients that train side by side; the models are the same for any number.
@@ -52,6 +53,8 @@ class Options:
     checkpoint_every: int = 1
     home_steps: int = 50
     home_learning_rate: float = 0.05
+    home_decay: Decay = "constant"
+    home_batch_size: int | None = 16
     record_transcript: bool = False
     drops: Drops = nobody_drops
     threads: int = 1
@@ -144,8 +147,7 @@ def train(
             simulation,
             rows,
             str(described.get("method", "custom")),
-            options.home_steps,
-            options.home_learning_rate,
+            HomeSchedule(options.home_steps, options.home_learning_rate, options.home_decay, options.home_batch_size),
             seconds,
         )
         if folder is not None:

@@ -93,7 +93,7 @@ def test_dry_run_touches_no_data_and_writes_nothing(
         (["train", "--set", "privacy.clip_norm=-1"], "privacy.clip_norm"),
         (["train", "--set", "privacy.clip_norm=.inf"], "privacy.clip_norm"),
         (["train", "--set", "privacy.epsilom=1"], "did you mean 'epsilon'"),
-        (["train", "--set", "descriptor.encoder=warmup", "--set", "hypernetwork.prior=none"], "frozen"),
+        (["train", "--set", "descriptor.encoder=warmup", "--set", "hypernetwork.prior=null"], "frozen"),
         (["calibrate", "--epsilon", "-1", "--rounds", "3"], "epsilon=-1"),
         (["calibrate", "--epsilon", "1", "--rounds", "3", "--delta", "0"], "delta=0"),
         (["calibrate", "--epsilon", "1", "--rounds", "3", "--split", "uptade=1"], "uptade"),

@@ -23,7 +23,15 @@ from torch.nn import functional
 
 from framp_private.data.base import ClientData
 from framp_private.errors import PrivacyParameterError
-from framp_private.federated.local_training import Alignment, AtHome, Decay, LocalSGD, decayed, fiarse_factor
+from framp_private.federated.local_training import (
+    Alignment,
+    AtHome,
+    Decay,
+    HomeSchedule,
+    LocalSGD,
+    decayed,
+    fiarse_factor,
+)
 from framp_private.federated.per_sample import MaskedOptimizer, Mode, chosen
 from framp_private.federated.prototypes import GlobalPrototypes
 from framp_private.models.target import TargetNetwork
@@ -31,9 +39,6 @@ from framp_private.privacy.clipping import check_clip, check_noise
 from framp_private.privacy.events import Event, unprotected
 from framp_private.privacy.sampling import poisson_sample
 from framp_private.randomness import Streams
-
-HOME_BATCH = 16
-"""Records per step of the plain training at home."""
 
 
 @dataclass(frozen=True)
@@ -86,9 +91,10 @@ class DpSGD:
         sampled = step if self.sampling_probability == 1 else PoissonSampledDpEvent(self.sampling_probability, step)
         return Event(sampled, "record", noise_values=size).times(self.steps)
 
-    def at_home(self, steps: int, learning_rate: float) -> LocalSGD:
+    def at_home(self, schedule: HomeSchedule) -> LocalSGD:
         """Plain training for the owner of the records: nothing of it leaves. Prototypes are too noisy to align to."""
-        return LocalSGD(steps, HOME_BATCH, learning_rate, alignment=Alignment(0.0), fiarse=self.fiarse)
+        plain = LocalSGD(alignment=Alignment(0.0), fiarse=self.fiarse)
+        return plain.at_home(schedule)
 
     def train(
         self,

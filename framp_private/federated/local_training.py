@@ -83,6 +83,16 @@ class AtHome:
     observe: Observe | None = None
 
 
+@dataclass(frozen=True)
+class HomeSchedule:
+    """How a served model is trained further by its owner: `learning_rate` times `decay` over the steps at home."""
+
+    steps: int = 50
+    learning_rate: float = 0.05
+    decay: Decay = "constant"
+    batch_size: int | None = 16
+
+
 class LocalTrainer(Protocol):
     """Trains a submodel on one client's records."""
 
@@ -93,7 +103,7 @@ class LocalTrainer(Protocol):
     def event(self, size: int) -> Event | None:
         """What the trained weights of one round cost, for `size` kept coordinates; None if training adds no noise."""
 
-    def at_home(self, steps: int, learning_rate: float) -> LocalTrainer:
+    def at_home(self, schedule: HomeSchedule) -> LocalTrainer:
         """What goes on training the served model for its owner alone: nothing of it leaves, so nothing is noised."""
 
     def train(
@@ -145,9 +155,16 @@ class LocalSGD:
         del size
         return None
 
-    def at_home(self, steps: int, learning_rate: float) -> LocalSGD:
-        """The same without momentum, at a step of its own."""
-        return replace(self, steps=steps, learning_rate=learning_rate, momentum=0.0)
+    def at_home(self, schedule: HomeSchedule) -> LocalSGD:
+        """The same without momentum, on a schedule of its own."""
+        return replace(
+            self,
+            steps=schedule.steps,
+            learning_rate=schedule.learning_rate,
+            decay=schedule.decay,
+            batch_size=schedule.batch_size,
+            momentum=0.0,
+        )
 
     def train(
         self,

@@ -86,6 +86,8 @@ class ServerStep:
         common first; at 1 psi never moves. backbone_rate: of theta_0; 1 takes the whole step.
         backbone: theta_0 moves by the mean over clients that trained a coordinate (`coordinate_mean`) or over
         the cohort (`cohort_mean`).
+        average: what is served is the mean of phi over this last share of the run's rounds, in [0, 1]; 0 serves the
+        last phi. Training goes on from the last phi either way.
     """
 
     optimizer: Literal["adam", "sgd"] = "adam"
@@ -95,6 +97,7 @@ class ServerStep:
     start: float = 0.0
     backbone_rate: float = 1.0
     backbone: Literal["coordinate_mean", "cohort_mean"] = "coordinate_mean"
+    average: float = 0.0
 
     def initial(self, generator: Generator) -> StepState:
         """No memory; a moment that the optimiser does not use is empty."""

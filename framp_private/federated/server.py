@@ -25,6 +25,7 @@ class ServerState:
     """All that the server carries from round to round.
 
     round_index: rounds finished. phi: (n_phi,). step: the optimiser's memory. prototypes: what clients align to.
+    average: (n_phi,) the mean of phi over the last rounds, where that is served, and over how many; None before.
     moments: for importance scores that need them. descriptors: (d,) by client, empty without a server-side
     hypernetwork.
     """
@@ -35,6 +36,13 @@ class ServerState:
     prototypes: GlobalPrototypes
     moments: Moments | None = None
     descriptors: Mapping[str, Tensor] = field(default_factory=dict)
+    average: Tensor | None = None
+    averaged: int = 0
+
+    @property
+    def served(self) -> Tensor:
+        """(n_phi,) what models are served from."""
+        return self.phi if self.average is None else self.average
 
     @classmethod
     def initial(cls, federation: Federation) -> ServerState:
@@ -176,7 +184,21 @@ def apply(federation: Federation, state: ServerState, totals: Mapping[Channel, T
     if federation.submodel.needs_moments:
         moved, _ = federation.step.update(federation.generator, total, federation.cohort)
         moments = (moments or Moments(torch.zeros_like(moved), torch.zeros_like(moved))).after(moved)
-    return replace(state, round_index=state.round_index + 1, phi=phi, step=step, prototypes=prototypes, moments=moments)
+    done = state.round_index + 1
+    average, averaged = state.average, state.averaged
+    if federation.step.average and done > federation.rounds * (1 - federation.step.average):
+        averaged += 1
+        average = phi if average is None else average + (phi - average) / averaged
+    return replace(
+        state,
+        round_index=done,
+        phi=phi,
+        step=step,
+        prototypes=prototypes,
+        moments=moments,
+        average=average,
+        averaged=averaged,
+    )
 
 
 def descriptor_of(state: ServerState, client: str) -> Tensor:

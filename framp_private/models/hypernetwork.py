@@ -15,8 +15,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from framp_private.errors import ModelError
 from framp_private.models.flat import bind, flatten
-from framp_private.models.psi import HypernetworkShape, Psi, log_prior
+from framp_private.models.prior import Places
+from framp_private.models.psi import HypernetworkShape, Psi
 from framp_private.randomness import Streams
 
 
@@ -79,11 +81,16 @@ class SharedBackbone:
 class Hypernetwork:
     """A `Generator` with learned psi; `HypernetworkShape` fixes its form.
 
-    `bias` is where the classifier's bias lies in the target's weights; needed for a prior.
+    `places` is where the classifier lies in the target's weights; needed for a prior, whose scale multiplies all of
+    theta_0 + g.
     """
 
-    def __init__(self, n_target: int, descriptor_dim: int, shape: HypernetworkShape, bias: slice | None = None) -> None:
-        self._bias = bias if shape.prior != "none" else None
+    def __init__(
+        self, n_target: int, descriptor_dim: int, shape: HypernetworkShape, places: Places | None = None
+    ) -> None:
+        if shape.prior is not None and places is None:
+            raise ModelError("hypernetwork.prior needs a classifier with a bias, and where it lies")
+        self._places = places
         self.n_target, self.shape, self._descriptor_dim = n_target, shape, descriptor_dim
         self._own = threading.local()
         self.n_phi = n_target + len(self._working.weights)
@@ -106,14 +113,17 @@ class Hypernetwork:
             theta_0 = phi[: self.n_target]
             generated: Tensor = working.psi(descriptors, budgets)
             weights = theta_0 + generated if self.shape.combine == "additive" else theta_0 * (1 + generated)
-            if self._bias is not None:
-                weights[:, self._bias] += log_prior(descriptors)
+            if self.shape.prior is not None and self._places is not None:
+                weights = weights * self.shape.prior.scale(descriptors, self._places, self.n_target)
+                weights[:, self._places.bias] += self.shape.prior.bias(descriptors)
             return weights
 
     def pullback(self, phi: Tensor, descriptors: Tensor, budgets: Tensor, deltas: Tensor) -> Tensor:
         """(n_phi,): sum_i J_i^T delta_i, exact up to float32 rounding."""
         working = self._load(phi)
         working.gradient.zero_()
+        if self.shape.prior is not None and self._places is not None:
+            deltas = deltas * self.shape.prior.scale(descriptors, self._places, self.n_target)
         theta_0, generated = phi[: self.n_target], working.psi(descriptors, budgets)
         if self.shape.combine == "additive":
             to_theta_0, to_generated = deltas, deltas

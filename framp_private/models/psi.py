@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from framp_private.errors import ModelError
 from framp_private.models.heads import AttentionHead, ChunkedHead, FullHead, LowRankHead
+from framp_private.models.prior import ClassPrior
 from framp_private.randomness import Streams
 
 BUDGET_CENTRES = (0.0, 1 / 3, 2 / 3, 1.0)
@@ -36,9 +37,7 @@ class HypernetworkShape:
         chunk: weights per chunk. rank: directions of the low-rank head.
         budget_input: whether the budget is an input beside the descriptor.
         combine: `additive` theta_0 + g, or `multiplicative` theta_0 * (1 + g).
-        prior: `class_shares` adds the logarithm of the client's class shares to the classifier's bias, so that theta_0
-            learns what classes look like and not how frequent they are (logit adjustment, Menon et al.,
-            arXiv 2007.07314, section 4); the descriptor must then be the class shares.
+        prior: what class shares alone say of the classifier; the descriptor must then be the class shares.
     """
 
     trunk: Literal["mlp", "random", "attention"] = "mlp"
@@ -49,7 +48,7 @@ class HypernetworkShape:
     rank: int = 64
     budget_input: bool = True
     combine: Literal["additive", "multiplicative"] = "additive"
-    prior: Literal["none", "class_shares"] = "none"
+    prior: ClassPrior | None = None
 
     def __post_init__(self) -> None:
         if min(self.hidden, self.chunk, self.rank) < 1 or (self.trunk == "attention" and self.hidden % 4):
@@ -133,16 +132,6 @@ class Psi(nn.Module):
             return normed / math.sqrt(hidden.shape[1])
         standardised: Tensor = self.features(hidden)
         return standardised
-
-
-LEAST_SHARE = 0.02
-"""Class shares, which may be noisy, are taken to be at least this."""
-
-
-def log_prior(shares: Tensor) -> Tensor:
-    """(n, n_classes) centred log of class shares (n, n_classes)."""
-    logs = shares.clamp(min=LEAST_SHARE).log()
-    return logs - logs.mean(1, keepdim=True)
 
 
 def encode_budgets(budgets: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from framp_private.errors import ModelError
 from framp_private.models.flat import bind, describe, flatten
+from framp_private.models.prior import Places
 from framp_private.randomness import Streams
 
 
@@ -27,8 +28,8 @@ class TargetNetwork:
 
     `maskable` (n_parameters,) bool marks the `n_maskable` coordinates that a budget counts: all but those of
     normalisation layers. `weights` and `gradient` are the flat buffers of the working module. Every thread has a
-    working module of its own, so that clients can train side by side; `bias` is the place of
-    the classifier's bias, None if it has none. `stochastic` says that the module draws random
+    working module of its own, so that clients can train side by side; `classifier` is where
+    the classifier lies, None if it has no bias. `stochastic` says that the module draws random
     numbers when it trains (dropout), which ties it to one thread.
 
     Args:
@@ -54,7 +55,8 @@ class TargetNetwork:
         self.maskable = self.tensors.maskable_coordinates()
         self.n_maskable = int(self.maskable.sum())
         places = dict(zip(self.tensors.names, self.tensors.slices(), strict=True))
-        self.bias = places.get(f"{self.classifier_name}.bias")
+        weight, bias = (places.get(f"{self.classifier_name}.{name}") for name in ("weight", "bias"))
+        self.classifier = Places(weight, bias) if weight is not None and bias is not None else None
         self.stochastic = any("Dropout" in type(part).__name__ for part in module.modules())
         self._own = threading.local()
         self._own.working = _Working(module, self.classifier_name)

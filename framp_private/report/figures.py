@@ -13,6 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from framp_private.privacy.claims import Claim
+
 INK, GRID = "#1f2933", "#d8dee6"
 PALETTE = ("#1b3a5c", "#2a7f9e", "#e08e45", "#a83e5b", "#6b8f3c", "#7a5ea8")
 _CLASS_COLOURS = "tab20"
@@ -95,6 +97,22 @@ def accuracy_by_round(rows: Sequence[Mapping[str, Any]]) -> Picture:
         f"budget {name}: {value:.3f}" for name, value in last["accuracy"]["test"].items() if name != "mean"
     )
     return _picture("Accuracy by round", figure, f"Local test accuracy after round {last['round']}: {text}.")
+
+
+def epsilon_by_round(curve: Sequence[tuple[int, float]], claim: Claim) -> Picture:
+    """What a client that takes part in every round has spent after each."""
+    figure, axes = _axes(7.2, 3.0)
+    rounds, spent = [done for done, _ in curve], [value for _, value in curve]
+    axes.plot(rounds, spent, marker="o", color="#1d6b3a")
+    axes.axhline(spent[-1], color="#52606d", linewidth=0.8, linestyle="--")
+    axes.set_xlabel("round")
+    axes.set_ylabel("epsilon")
+    axes.set_ylim(0, spent[-1] * 1.15)
+    text = (
+        f"Unit {claim.unit}, {claim.relation}, delta {claim.delta:g}, {claim.trust_model}: {spent[0]:.2f} after round "
+        f"{rounds[0]}, {spent[-1]:.2f} after round {rounds[-1]}, for a client that takes part in all of them."
+    )
+    return _picture("Epsilon by round", figure, text)
 
 
 def accuracy_by_budget(accuracy: Mapping[str, Mapping[str, float | None]]) -> Picture:

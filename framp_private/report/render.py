@@ -19,6 +19,16 @@ KINDS = (
 )
 
 
+MEANINGS = {
+    "record": "Everything that left a client is distributed nearly as if any one of its records had not been there: no "
+    "test of whether it was can do better than epsilon and delta allow, whoever makes the test. For a person with "
+    "records at several clients the epsilons add up.",
+    "client": "Everything that the server released is distributed nearly as if any one client had not taken part. The "
+    "server itself saw each client's contribution and is trusted with it.",
+}
+"""A claim in words, by unit."""
+
+
 def claims_of(summary: Mapping[str, Any]) -> list[Claim]:
     """The claims that a summary states."""
     return [Claim(unit=unit, **summary["privacy"][unit]) for unit in UNITS]
@@ -37,6 +47,8 @@ def render_report(
     ]
     if any(row.get("accuracy") for row in rows):
         pictures.insert(0, figures.accuracy_by_round(rows))
+    if summary["epsilon_by_round"]:
+        pictures.insert(1, figures.epsilon_by_round(summary["epsilon_by_round"], next(c for c in claims if c.bounded)))
     environment = Environment(
         loader=PackageLoader("framp_private.report", "."), autoescape=True, undefined=StrictUndefined
     )
@@ -47,6 +59,7 @@ def render_report(
         claims=claims,
         statement=statement(claims),
         bounded=any(claim.bounded for claim in claims),
+        meaning=" ".join(MEANINGS[claim.unit] for claim in claims if claim.bounded),
         kinds=KINDS,
         budgets=[name for name in summary["accuracy"]["local"] if name != "mean"],
         pictures=pictures,

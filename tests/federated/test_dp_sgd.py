@@ -15,7 +15,7 @@ from torch.nn import functional
 from framp_private import Alignment, ClientData, LocalSGD, TargetNetwork
 from framp_private.errors import ModelError, PrivacyParameterError
 from framp_private.federated.dp_sgd import DpSGD
-from framp_private.federated.local_training import AtHome, fiarse_factor
+from framp_private.federated.local_training import AtHome, HomeSchedule, fiarse_factor
 from framp_private.federated.per_sample import Mode, chosen
 from framp_private.federated.prototypes import GlobalPrototypes
 from framp_private.models.vision import lenet, perceptron, resnet18, small_cnn
@@ -225,7 +225,9 @@ def test_a_round_is_accounted_as_its_steps() -> None:
 
 
 def test_training_at_home_is_plain() -> None:
-    assert isinstance(DpSGD().at_home(5, 0.1), LocalSGD) and DpSGD().at_home(5, 0.1).event(1) is None
+    made = DpSGD().at_home(HomeSchedule(5, 0.1, "cosine", None))
+    assert isinstance(made, LocalSGD) and made.event(1) is None
+    assert (made.steps, made.learning_rate, made.decay, made.batch_size) == (5, 0.1, "cosine", None)
 
 
 @pytest.mark.parametrize(
