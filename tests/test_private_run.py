@@ -401,3 +401,38 @@ def test_a_record_level_claim_needs_a_server_side_pullback() -> None:
     generator = Hypernetwork(made.network.n_parameters, made.descriptor.size(made.network), shape)
     with pytest.raises(PlanError, match="noised once"):
         replace(made, generator=generator, pullback=Pullback.CLIENT)
+
+
+def test_what_is_served_can_be_the_mean_of_the_last_rounds_and_survives_a_restart(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    import torch
+
+    from framp_private import load_run
+
+    made = private.federation(rounds=4)
+    made = replace(made, step=replace(made.step, average=0.5))
+    seen: list[torch.Tensor] = []
+
+    def stop(done: int, row: object) -> None:
+        if done == 3 and not resumed:
+            raise Cut
+
+    resumed: list[bool] = []
+    options = Options(home_steps=1, budget=BUDGET, on_round=stop)
+    with pytest.raises(Cut):
+        train(made, private.DATASET, out=tmp_path / "run", options=options)
+    resumed.append(True)
+    finished = train(made, private.DATASET, out=tmp_path / "run", resume=True, options=options)
+    state = finished.simulation.state
+    assert state.averaged == 2 and not torch.equal(state.served, state.phi)
+    seen.append(load_run(tmp_path / "run", dataset=private.DATASET, federation=made).simulation.state.served)
+    assert torch.equal(seen[0], state.served)
+
+
+def test_the_page_of_protections_is_what_the_code_says() -> None:
+    import runpy
+
+    docs = Path(__file__).resolve().parent.parent / "docs"
+    made = runpy.run_path(str(docs / "make_protections.py"))
+    assert made["page"]() == (docs / "protections.md").read_text()

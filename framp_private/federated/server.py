@@ -188,7 +188,7 @@ def apply(federation: Federation, state: ServerState, totals: Mapping[Channel, T
     average, averaged = state.average, state.averaged
     if federation.step.average and done > federation.rounds * (1 - federation.step.average):
         averaged += 1
-        average = phi if average is None else average + (phi - average) / averaged
+        average = phi.clone() if average is None else average + (phi - average) / averaged
     return replace(
         state,
         round_index=done,
