@@ -112,7 +112,7 @@ def digits_private(method: str) -> Settings:
     if method == "local":
         return {**settings, "local_steps": 9, "learning_rate": 9.0, "decay": "cosine"}
     if not _hypernetwork(method, 4):
-        return {**settings, "learning_rate": 19.35, "decay": "cosine"}
+        return {**settings, "learning_rate": 19.35, "decay": "linear", "server": {"average": 0.5}}
     prior = {"strength": 0.8, "floor": 2 / 56, "absent": 0.6}
     return {
         **settings,

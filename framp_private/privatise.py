@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from framp_private.config import PrivacyConfig
 from framp_private.errors import ConfigError
-from framp_private.federated.dp_sgd import DpSGD
+from framp_private.federated.dp_sgd import GRAPHS, DpSGD
 from framp_private.federated.local_training import LocalSGD
 from framp_private.federated.prototypes import PrototypeBound
 from framp_private.federated.pullback import Pullback
@@ -54,6 +54,8 @@ def privatise(
 
 def _record_level(method: Method, wanted: PrivacyConfig, found: Calibration, graph: bool) -> Privatised:
     """DP-SGD at each client; noised class sums and descriptor."""
+    if graph:
+        raise ConfigError(GRAPHS)
     if not isinstance(method.trainer, LocalSGD) or method.trainer.rethreshold or method.trainer.weight_decay:
         raise ConfigError("under DP-SGD there is no rethreshold and no weight_decay: leave both at their defaults")
     noise = found.multipliers
@@ -67,7 +69,6 @@ def _record_level(method: Method, wanted: PrivacyConfig, found: Calibration, gra
         momentum=method.trainer.momentum,
         alignment=method.trainer.alignment,
         fiarse=method.trainer.fiarse,
-        graph=graph,
     )
     plan = Plan(
         descriptor=LocalGaussian(wanted.descriptor_clip_norm, noise["descriptor"]) if "descriptor" in noise else None,

@@ -36,9 +36,16 @@ from framp_private.federated.per_sample import MaskedOptimizer, Mode, chosen
 from framp_private.federated.prototypes import GlobalPrototypes
 from framp_private.models.target import TargetNetwork
 from framp_private.privacy.clipping import check_clip, check_noise
-from framp_private.privacy.events import Event, unprotected
+from framp_private.privacy.events import Event
 from framp_private.privacy.sampling import poisson_sample
 from framp_private.randomness import Streams
+
+
+GRAPHS = (
+    "DP-SGD bounds no node of a graph: its features reach its neighbours' gradients, so such a run has epsilon = none. "
+    "Train graphs with privacy=none, or on features that need no edges"
+)
+"""Why a graph network is not trained under a record-level guarantee."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +60,6 @@ class DpSGD:
         clip_norm: L2 bound on one record's gradient over the mask. noise_multiplier: noise deviation over it.
         learning_rate: > 0, times `decay` over the run. momentum: >= 0, over the steps of one round.
         alignment: the prototype term, per record (`mse` or `cosine`). fiarse: see `LocalSGD`.
-        graph: the records are nodes of one graph, so a node reaches its neighbours' gradients: there is no guarantee.
         mode: how per-record gradients are made; it changes the speed alone.
 
     Raises:
@@ -69,7 +75,6 @@ class DpSGD:
     momentum: float = 0.0
     alignment: Alignment = Alignment()
     fiarse: bool = False
-    graph: bool = False
     mode: Mode = "auto"
 
     def __post_init__(self) -> None:
@@ -85,8 +90,6 @@ class DpSGD:
 
     def event(self, size: int) -> Event:
         """The steps of one round, each a Poisson-sampled Gaussian on `size` coordinates."""
-        if self.graph:
-            return unprotected("record", "a node's features reach its neighbours' gradients: DP-SGD bounds no node")
         step = GaussianDpEvent(self.noise_multiplier)
         sampled = step if self.sampling_probability == 1 else PoissonSampledDpEvent(self.sampling_probability, step)
         return Event(sampled, "record", noise_values=size).times(self.steps)
@@ -107,10 +110,16 @@ class DpSGD:
         progress: float,
         home: AtHome | None = None,
     ) -> Tensor:
-        """See `LocalTrainer`; `home` is needed. Raises `PrivacyParameterError` without it."""
+        """See `LocalTrainer`; `home` is needed.
+
+        Raises:
+            PrivacyParameterError: no `home`, or a graph, whose nodes reach their neighbours' gradients.
+        """
         del streams
         if home is None:
             raise PrivacyParameterError("DP-SGD needs the client's Entropy and its declared record number")
+        if data.edge_index is not None:
+            raise PrivacyParameterError(GRAPHS)
         rate = self.learning_rate * decayed(self.decay, progress)
         threshold = float(weights[mask & network.maskable].abs().min()) if self.fiarse else 0.0
         network.load(weights * mask)

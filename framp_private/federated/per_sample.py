@@ -78,6 +78,7 @@ class MaskedOptimizer(DPOptimizer):  # type: ignore[misc]
             loss_reduction="mean",
         )
         self._network, self._entropy, self._mask = network, entropy, None if bool(mask.all()) else mask
+        self._factor = None if self._mask is None else mask.float()
         self._n_noisy = int(mask.sum())
         self._clipped = torch.zeros(network.n_parameters)
         self.clip_fraction = 0.0
@@ -93,7 +94,7 @@ class MaskedOptimizer(DPOptimizer):  # type: ignore[misc]
         if loss is None:
             self._clipped, self.clip_fraction = torch.zeros(self._network.n_parameters), 0.0
         else:
-            self._clipped = _SUMS[mode](self._network, loss, self._mask, self._factors)
+            self._clipped = _SUMS[mode](self._network, loss, self._factor, self._factors)
         self.add_noise()
         self.scale_grad()
         return self._network.gradient

@@ -77,7 +77,7 @@ def clipped_sum(calls: dict[str, Call], tensors: Tensors, mask: Tensor | None, f
 
     Args:
         calls: filled by a forward and a backward pass of the *sum* of the records' losses.
-        tensors: the module's. mask: (total,) bool, None for all. factors: from squared norms over the mask.
+        tensors: the module's. mask: (total,) of 0 and 1, float32, None for all. factors: from squared norms over the mask.
     """
     places = dict(zip(tensors.names, zip(tensors.slices(), tensors.shapes, strict=True), strict=True))
     parts = [
@@ -115,7 +115,7 @@ class _Linear:
             self._formed, self._b = b.transpose(1, 2) @ a, b.sum(1)
 
     def squared(self) -> Tensor:
-        mask = self._masks(f"{self._prefix}weight").float() if self._masks else None
+        mask = self._masks(f"{self._prefix}weight") if self._masks else None
         if self._formed is not None:
             formed = self._formed if mask is None else self._formed * mask
             found = formed.square().sum((1, 2))

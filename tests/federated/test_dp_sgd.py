@@ -221,7 +221,16 @@ def test_a_round_is_accounted_as_its_steps() -> None:
     step = PoissonSampledDpEvent(0.2, GaussianDpEvent(1.5))
     assert event.mechanism == SelfComposedDpEvent(step, 7) and event.unit == "record" and event.noise_values == 77
     assert DpSGD(steps=1, sampling_probability=1.0).event(1).mechanism == GaussianDpEvent(1.0)
-    assert not DpSGD(graph=True).event(1).private and "neighbour" in DpSGD(graph=True).event(1).note
+
+
+def test_graphs_are_refused_with_the_reason() -> None:
+    network, shape = NETWORKS["table"]
+    data = replace(records(shape), edge_index=torch.tensor([[0, 1], [1, 0]]))
+    mask = torch.ones(network.n_parameters, dtype=torch.bool)
+    with pytest.raises(PrivacyParameterError, match="neighbours"):
+        DpSGD().train(
+            network, network.initial_weights(Streams(1)), mask, data, None, Streams(0), 0.0, AtHome(Entropy(), N)
+        )
 
 
 def test_training_at_home_is_plain() -> None:
