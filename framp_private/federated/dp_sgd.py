@@ -40,7 +40,6 @@ from framp_private.privacy.events import Event
 from framp_private.privacy.sampling import poisson_sample
 from framp_private.randomness import Streams
 
-
 GRAPHS = (
     "DP-SGD bounds no node of a graph: its features reach its neighbours' gradients, so such a run has epsilon = none. "
     "Train graphs with privacy=none, or on features that need no edges"

@@ -77,7 +77,8 @@ def clipped_sum(calls: dict[str, Call], tensors: Tensors, mask: Tensor | None, f
 
     Args:
         calls: filled by a forward and a backward pass of the *sum* of the records' losses.
-        tensors: the module's. mask: (total,) of 0 and 1, float32, None for all. factors: from squared norms over the mask.
+        tensors: the module's. mask: (total,) of 0 and 1, float32, None for all.
+        factors: from squared norms over the mask.
     """
     places = dict(zip(tensors.names, zip(tensors.slices(), tensors.shapes, strict=True), strict=True))
     parts = [
