@@ -10,6 +10,7 @@ import time
 
 import torch
 
+from framp_private.privacy.discrete import discrete_gaussian
 from framp_private.privacy.noise import standard_gaussian
 from framp_private.randomness import Entropy
 
@@ -23,6 +24,7 @@ def main() -> None:
     makers = {
         "torch.randn(dtype=float64)": lambda: torch.randn(arguments.values, dtype=torch.float64),
         "standard_gaussian": lambda: standard_gaussian(arguments.values, Entropy()),
+        "discrete_gaussian, sigma 100": lambda: discrete_gaussian(arguments.values, 100.0, Entropy()),
     }
     best = dict.fromkeys(makers, float("inf"))
     for _ in range(arguments.repeats):

@@ -26,7 +26,9 @@ def ledger_rows(folder: Path, delta: float) -> list[dict[str, Any]]:
     rows = []
     for path in ledger_files(folder):
         genesis = read_chain(path)[0]
-        ledger = Ledger.open(path, unit=genesis["unit"], relation=genesis["relation"], owner=genesis["owner"])
+        ledger = Ledger.open(
+            path, unit=genesis["unit"], relation=genesis["relation"], owner=genesis["owner"], repair=False
+        )
         spent = ledger.epsilon(delta)
         rows.append(
             {

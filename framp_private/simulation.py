@@ -14,7 +14,7 @@ from framp_private import evaluation
 from framp_private.checkpoint import Checkpoint
 from framp_private.data.base import FederatedDataset
 from framp_private.engines.in_process import Drops, InProcess, keep_nothing, nobody_drops
-from framp_private.errors import BelowThreshold, CheckpointError
+from framp_private.errors import BelowThreshold, CheckpointError, ReleaseLost
 from framp_private.evaluation import Serving
 from framp_private.federated.accounts import Accounts
 from framp_private.federated.client import Client, ClientState
@@ -71,6 +71,7 @@ class Simulation:
         self.federation, self.dataset, self.exchanges = federation, dataset, exchanges
         self.accounts = accounts or Accounts(federation)
         self.observed = Observed()
+        self.accounts.seeded = entropy is not None and entropy.seeded
         self._store = store if federation.randomised else None
         clients = {
             name: Client(
@@ -128,11 +129,11 @@ class Simulation:
             self.home.step(index)
             self.state = ServerState(index + 1, self.state.phi, self.state.step, self.state.prototypes)
             return {"round": index + 1, "cohort": len(self.dataset.clients), "survivors": len(self.dataset.clients)}
-        self.accounts.spend_round(sample_cohort(self.federation, index))
         self.engine.begin(index)
         try:
+            self.accounts.spend_round(sample_cohort(self.federation, index))
             self.state, report = run_round(self.federation, self.state, self.engine.exchange)
-        except BelowThreshold:  # nothing was opened; what the clients spent stays spent, and the next round is tried
+        except (BelowThreshold, ReleaseLost):  # nothing is opened; what was spent stays spent; the next round is tried
             self.state = replace(self.state, round_index=index + 1)
             return {"round": index + 1, "cohort": self.federation.cohort, "survivors": 0, "failed": True}
         return {

@@ -16,9 +16,10 @@ import torch
 from framp_private.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, write_atomically
 from framp_private.data.base import FederatedDataset
 from framp_private.engines.in_process import Drops, nobody_drops
-from framp_private.errors import ConfigError, ModelError, RunError
+from framp_private.errors import ConfigError, ModelError, PlanError, RunError
 from framp_private.evaluation import Model
 from framp_private.federated.accounts import Accounts
+from framp_private.federated.dp_sgd import GRAPHS
 from framp_private.federated.federation import Federation
 from framp_private.federated.local_training import Decay, HomeSchedule
 from framp_private.privacy.chain import Head
@@ -86,6 +87,11 @@ class Run:
         known = {**dataset.clients, **(dataset.unseen if self.simulation.exchanges else {})}
         if client not in known:
             raise RunError(f"client={client!r} has no model in this run: known are {', '.join(known)}")
+        if client in dataset.unseen and self.simulation.federation.record_level:
+            raise RunError(
+                f"client={client!r} never enrolled: a model for it takes a release of its descriptor, which no account "
+                "holds; enrol it in a run of its own"
+            )
         return self.simulation.serves(client, known[client], budgets.get(client, max(budgets.values())))
 
 
@@ -118,9 +124,12 @@ def train(
     network, schema = federation.network, dataset.schema
     if network.n_classes != schema.n_classes:
         raise ModelError(f"the network has {network.n_classes} outputs and the data {schema.n_classes} classes")
-    for data in dataset.clients.values():
-        network.probe(data.x if data.edge_index is not None else data.x[:1], data.edge_index)
-        break
+    first = next(iter(dataset.clients.values()))
+    network.probe(first.x if first.edge_index is not None else first.x[:1], first.edge_index)
+    if exchanges and federation.record_level:
+        if first.edge_index is not None:
+            raise PlanError(GRAPHS)
+        network.check_separate(schema.input_shape)
     with one_thread():
         described = dict(config or {})
         folder = _Folder(out, described, resume) if out is not None else None
@@ -141,6 +150,8 @@ def train(
             rows = []
             with seconds.measure("enrolment"):
                 simulation.enrol()
+            if folder is not None and federation.once:  # a descriptor that was noised must not be asked for again
+                folder.checkpoint(simulation, seconds)
         while simulation.state.round_index < federation.rounds:
             rows.append(_round(simulation, folder, seconds, options))
         summary = summarise(
@@ -200,14 +211,18 @@ class _Folder:
         """A finished round: its row, and a checkpoint if it is due."""
         self._files.append_metrics(row)
         if checkpointed:
-            with seconds.measure("checkpoints"):
-                facts = {
-                    **simulation.facts(),
-                    "metrics_bytes": self._files.metrics_bytes(),
-                    "seconds": dict(seconds.phases),
-                }
-                done = Checkpoint(simulation.state.round_index, simulation.tensors(), facts)
-                save_checkpoint(self._files.path / "checkpoint", done)
+            self.checkpoint(simulation, seconds)
+
+    def checkpoint(self, simulation: Simulation, seconds: Seconds) -> None:
+        """Commits the state as it is now."""
+        with seconds.measure("checkpoints"):
+            facts = {
+                **simulation.facts(),
+                "metrics_bytes": self._files.metrics_bytes(),
+                "seconds": dict(seconds.phases),
+            }
+            done = Checkpoint(simulation.state.round_index, simulation.tensors(), facts)
+            save_checkpoint(self._files.path / "checkpoint", done)
 
     def finish(self, summary: dict[str, Any], rows: list[dict[str, Any]], config: Mapping[str, Any]) -> None:
         """Writes the report, then the summary, which marks the run as done."""

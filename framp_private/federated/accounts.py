@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from framp_private.errors import ReleaseLost
+from framp_private.errors import LedgerError, ReleaseLost
 from framp_private.federated.federation import Federation
 from framp_private.privacy.chain import Head
 from framp_private.privacy.claims import THIS_RUN, UNITS, Claim, Unit, no_guarantee, nothing_released
@@ -53,6 +53,15 @@ class Account:
                 "it stays spent and is not drawn again; the client sits this round out"
             )
 
+    def require(self, releases: Mapping[str, Event]) -> None:
+        """Raises `LedgerError` unless these releases, or everything, were spent."""
+        missing = [label for label in releases if not self.ledger.has(f"{self.run}{label}")]
+        if missing and not self.ledger.has(f"{self.run}{EVERYTHING}"):
+            raise LedgerError(
+                f"the ledger of {self.ledger.owner!r} does not know {', '.join(missing)}, whose reply is stored: "
+                "rows were lost; restore the ledger from a copy"
+            )
+
 
 def claim_of(unit: Unit, epsilon: float, delta: float | None, trust_model: str, scope: str) -> Claim:
     """The claim behind a spent epsilon; none where it is infinite or no delta was asked for."""
@@ -82,6 +91,7 @@ class Accounts:
         scope: str = THIS_RUN,
     ) -> None:
         self._federation, self._scope, self._budget = federation, scope, budget
+        self.seeded = False
         self._asked: Counter[str] = Counter()
 
         def opened(path: str, owner: str) -> Account:
@@ -116,7 +126,11 @@ class Accounts:
             self._spend({"enrolment/descriptor": self._federation.event("descriptor", self._largest)})
 
     def spend_round(self, cohort: Sequence[str]) -> None:
-        """The server's row for a round, before its first request. Raises `PrivacyBudgetExhausted`."""
+        """The server's row for a round, before its first request.
+
+        Raises:
+            PrivacyBudgetExhausted: too little is left. ReleaseLost: the server noised this round's total before.
+        """
         before = max(self._asked.values(), default=0)
         self._asked.update(cohort)
         after = max(self._asked.values())
@@ -125,7 +139,9 @@ class Accounts:
             self._spend({f"round {before}/{name}": self._federation.event(name, self._largest) for name in channels})
 
     def _spend(self, releases: Mapping[str, Event]) -> None:
-        self.federation.spend(releases, resend=True)
+        """A total that the server noised once is never noised again, even from an older checkpoint."""
+        once = any(self._federation.plan.protection(name).noises_total for name in self._federation.channels)
+        self.federation.spend(releases, seeded=self.seeded, resend=not once)
 
     def replay(self, cohorts: Iterable[Sequence[str]]) -> None:
         """Remembers who was asked in earlier rounds, after a restart."""

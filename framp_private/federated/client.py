@@ -36,6 +36,7 @@ from framp_private.federated.prototypes import GlobalPrototypes, local_prototype
 from framp_private.federated.pullback import Pullback, contributions
 from framp_private.models.mask_coding import decode_mask
 from framp_private.models.submodel import Moments
+from framp_private.privacy.events import Event
 from framp_private.protections.base import Channel
 from framp_private.randomness import Entropy
 from framp_private.wire import decode, encode
@@ -86,13 +87,15 @@ class Client:
         Raises:
             WireError: the bytes are no request. ProtocolError: another federation, a round that was answered before
             with other bytes or lies in the past, or values that do not fit the network.
+            LedgerError: a stored reply that the ledger does not know.
             PrivacyBudgetExhausted: the account has not enough left. ReleaseLost: this round's release was spent
             before, and its bytes were lost.
         """
         digest = hashlib.sha256(request).digest()
-        if state.reply and digest == state.request:
-            return state.reply, state
         message = read_request(request)
+        if state.reply and digest == state.request:
+            self._require_spent(message)
+            return state.reply, state
         if message.federation != self.federation.digest:
             raise ProtocolError(
                 "the request belongs to another federation than the one this client agreed to: "
@@ -120,6 +123,8 @@ class Client:
         """Refuses a request that does not fit the federation, before anything is spent on it."""
         federation, network = self.federation, self.federation.network
         if isinstance(message, EnrolRequest):
+            if "descriptor" not in federation.channels:
+                raise ProtocolError("no descriptor was agreed on: this federation has no such channel")
             return
         if (federation.pullback is Pullback.SERVER) != isinstance(message, TrainRequest):
             raise ProtocolError(
@@ -144,22 +149,27 @@ class Client:
 
     def _spend(self, message: Request) -> None:
         """Spends what the reply will cost, before it is computed."""
-        if self.account is None:
-            return
+        if self.account is not None:
+            resend = not self.federation.randomised
+            self.account.spend(self._releases(message), seeded=self.entropy.seeded, resend=resend)
+
+    def _require_spent(self, message: Request) -> None:
+        """A stored reply goes out again only if the ledger still knows that it was paid for."""
+        if self.account is not None:
+            self.account.require(self._releases(message))
+
+    def _releases(self, message: Request) -> dict[str, Event]:
+        """What the reply to a request costs, by label."""
         federation = self.federation
         if isinstance(message, EnrolRequest):
-            releases = {"enrolment/descriptor": federation.event("descriptor", self.name)}
-        else:
-            channels = [channel for channel in federation.channels if channel != "descriptor"]
-            releases = {
-                f"round {message.round_index}/{channel}": federation.event(channel, self.name) for channel in channels
-            }
-        self.account.spend(releases, seeded=self.entropy.seeded, resend=not federation.randomised)
+            return {"enrolment/descriptor": federation.event("descriptor", self.name)}
+        channels = [channel for channel in federation.channels if channel != "descriptor"]
+        return {f"round {message.round_index}/{channel}": federation.event(channel, self.name) for channel in channels}
 
     def _answer(self, message: Request, state: ClientState) -> tuple[bytes, ClientState]:
         if isinstance(message, EnrolRequest):
-            descriptor, state = self.descriptor(state)
-            return encode(EnrolReply(self._protect("descriptor", descriptor.numpy()))), state
+            value = self.federation.describe(self.name, self.data)  # never stored: only what noise made of it is
+            return encode(EnrolReply(self._protect("descriptor", value))), state
         update, state = (
             self._train(message, state) if isinstance(message, TrainRequest) else self._train_phi(message, state)
         )

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from framp_private.data.base import ClientData
+from framp_private.errors import PrivacyParameterError
 from framp_private.federated.local_training import Alignment, LocalSGD
 from framp_private.federated.prototypes import features_of
 from framp_private.models.target import TargetNetwork
@@ -74,6 +75,11 @@ class DescriptorRule:
 
         Adding or removing one record moves it by at most `clip_norm` in L2.
         """
+        if data.edge_index is not None and self.encoder != "labels":
+            raise PrivacyParameterError(
+                "a node's features reach other nodes' vectors through edges, so that no bound on one node holds: "
+                "use descriptor.encoder='labels'"
+            )
         network.load(initial)
         rows, labels = self._rows(network, data)
         clipped = clip_rows(rows, clip_norm).double()

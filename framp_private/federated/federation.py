@@ -108,6 +108,12 @@ class Federation:
         return noised or self.trainer.event(0) is not None
 
     @property
+    def record_level(self) -> bool:
+        """Whether any channel claims a guarantee for single records."""
+        events = [self.event(channel, next(iter(self.budgets))) for channel in self.channels]
+        return any(event.private and event.unit == "record" for event in events)
+
+    @property
     def once(self) -> bool:
         """Whether a round may be made only once: noise is drawn in it, by clients or by the server."""
         return self.randomised or any(self.plan.protection(channel).noises_total for channel in self.channels)
@@ -160,6 +166,16 @@ class Federation:
             raise PlanError(
                 "under a record-level guarantee the descriptor is noised once and spent even where it stays home: "
                 "use pullback='server'"
+            )
+        if "update" in private and self.trainer.event(0) is None:
+            raise PlanError(
+                "the update channel is noised for a bound on one record that plain training does not keep: under a "
+                "record-level guarantee train with DpSGD"
+            )
+        if whole and self.cohort < len(self.budgets):
+            raise PlanError(
+                f"clients_per_round={self.cohort} of {len(self.budgets)}: without one client another takes its place: "
+                "a fixed-size cohort does not keep the client-level bound; ask all clients in every round"
             )
         if "descriptor" in private and not self.descriptor.public:
             raise PlanError(

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from framp_private.data.base import ClientData
+from framp_private.errors import PrivacyParameterError
 from framp_private.models.target import TargetNetwork
 from framp_private.privacy.clipping import SHRINK, clip_rows
 
@@ -90,6 +91,8 @@ def local_prototypes(
     released code): small clients count as much as large ones. With a bound, one record moves the result by at most
     its `clip_norm` in L2; a record whose features are not finite adds its count alone.
     """
+    if bound is not None and data.edge_index is not None:
+        raise PrivacyParameterError("a node's features reach other nodes' representations: no bound on one node holds")
     features, labels = features_of(network, data, rows)
     sums = torch.zeros(network.n_classes, network.feature_dim + 1)
     counts = torch.bincount(labels, minlength=network.n_classes)

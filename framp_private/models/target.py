@@ -135,6 +135,31 @@ class TargetNetwork:
                 ) from error
             self.stochastic = self.stochastic or not torch.equal(before, torch.random.get_rng_state())
 
+    def check_separate(self, shape: tuple[int, ...]) -> None:
+        """On made-up records: what the network says of one must not depend on the others in its batch.
+
+        Raises:
+            ModelError: records meet inside the network, or random numbers are drawn for a whole batch.
+        """
+        if self.stochastic:
+            raise ModelError(
+                "the network draws random numbers (dropout) for a whole batch, so records move each other's gradients: "
+                "leave dropout out under a record-level guarantee"
+            )
+        x = torch.randn(4, *shape, generator=Streams(0).child("probe").torch())
+        other = torch.cat([x[:1] * -3 + 1, x[1:]])
+        for mode in (True, False):
+            self.module.train(mode)
+            with torch.no_grad():
+                before, after = self.forward(x), self.forward(other)
+            for a, b in zip(before, after, strict=True):
+                if not torch.allclose(a[1:], b[1:], rtol=1e-4, atol=1e-5):
+                    raise ModelError(
+                        "the network lets records of a batch meet (a batch mean, attention over records): one record "
+                        "would move all others' gradients; use layers that take each record for itself"
+                    )
+        self.module.train()
+
     def as_module(self, weights: Tensor) -> nn.Module:
         """An independent module with these weights, in evaluation mode, for prediction outside the federation."""
         with Streams(0).child("structure").as_torch_default():

@@ -41,15 +41,18 @@ class Chain:
         self._hashes = [row["hash"] for row in rows]
 
     @classmethod
-    def open(cls, path: Path | None) -> tuple[Chain, list[Row]]:
-        """The chain and its rows, none if there is no file; a last line that a crash cut short is removed.
+    def open(cls, path: Path | None, *, repair: bool = True) -> tuple[Chain, list[Row]]:
+        """The chain and its rows, none if there is no file.
+
+        A last line that a crash cut short is removed, as its release never happened; who only reads does not `repair`.
 
         Raises:
             LedgerError: the file is not a whole chain.
         """
         if path is None or not path.exists():
             return cls(path, []), []
-        _drop_torn_line(path)
+        if repair:
+            _mend(path)
         rows = read_chain(path) if path.stat().st_size else []
         return cls(path, rows), rows
 
@@ -109,6 +112,7 @@ def read_chain(path: Path) -> list[Row]:
 def _append(path: Path, data: bytes, size: int) -> int:
     """Adds `data` to a file that must still have `size` bytes; returns the new size."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    new = not path.exists()
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -126,6 +130,12 @@ def _append(path: Path, data: bytes, size: int) -> int:
             raise LedgerError(f"{path} cannot be written ({error}): nothing was spent or released") from error
     finally:
         os.close(file)
+    if new:  # the name itself must survive a power cut, too
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
     return size + len(data)
 
 
@@ -139,10 +149,25 @@ def _hash(row: Row) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
-def _drop_torn_line(path: Path) -> None:
-    data = path.read_bytes()
-    end = data.rfind(b"\n") + 1
-    if end != len(data):
-        with path.open("r+b") as file:
+def _mend(path: Path) -> None:
+    """Ends a file that a crash cut inside its last line: a whole row gets its newline, half a row goes."""
+    with path.open("r+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        data = file.read()
+        end = data.rfind(b"\n") + 1
+        if end == len(data):
+            return
+        if _whole(data[end:]):
+            file.write(b"\n")
+        else:
             file.truncate(end)
-            os.fsync(file.fileno())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _whole(line: bytes) -> bool:
+    try:
+        row = json.loads(line)
+        return bool(row["hash"] == _hash(row))
+    except (ValueError, KeyError, TypeError):
+        return False

@@ -39,9 +39,9 @@ def clip_rows(rows: Tensor, clip_norm: float) -> Tensor:
     | norm above | the same direction, norm at most clip_norm |
     | NaN or infinity in it | zero |
     """
-    return torch.nan_to_num(rows, 0.0, 0.0, 0.0) * clip_factors(rows.double().square().sum(1), clip_norm)[:, None].to(
-        rows.dtype
-    )
+    exact = rows.double()
+    factors = clip_factors(exact.square().sum(1), clip_norm)
+    return (torch.nan_to_num(exact, 0.0, 0.0, 0.0) * factors[:, None]).to(rows.dtype)
 
 
 def clip_factors(squared_norms: Tensor, clip_norm: float) -> Tensor:

@@ -59,6 +59,10 @@ class Event:
     KEYS: ClassVar[tuple[str, ...]] = ("mechanism", "unit", "relation", "noise_values", "note")
     """Of the row that `to_row` makes."""
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.noise_values, int) or self.noise_values < 0:
+            raise PrivacyParameterError(f"noise_values={self.noise_values} must be a whole number of at least 0")
+
     def times(self, count: int) -> Event:
         """`count` such releases as one event."""
         if count == 1:
@@ -109,14 +113,32 @@ def check_delta(delta: float) -> None:
 
 def leaves(mechanism: DpEvent, count: int = 1) -> Counter[str]:
     """Elementary events, in their canonical text, with how often each occurs; composition is undone."""
+    if not isinstance(count, int) or count < 1:
+        raise PrivacyParameterError(
+            f"count={count} must be a whole number of at least 1: spending never goes backwards"
+        )
     if isinstance(mechanism, SelfComposedDpEvent):
+        if not isinstance(mechanism.count, int) or mechanism.count < 1:
+            raise PrivacyParameterError(f"count={mechanism.count} must be a whole number of at least 1")
         return leaves(mechanism.event, count * mechanism.count)
     if isinstance(mechanism, ComposedDpEvent):
         found: Counter[str] = Counter()
         for event in mechanism.events:
             found += leaves(event, count)
         return found
+    _check_parameters(mechanism)
     return Counter({json.dumps(to_row(mechanism), sort_keys=True): count})
+
+
+def _check_parameters(mechanism: DpEvent) -> None:
+    """Refuses an elementary event that no accountant can price."""
+    q = getattr(mechanism, "sampling_probability", 0.5)
+    noise = [getattr(mechanism, name, 1.0) for name in ("noise_multiplier", "rho")]
+    if not 0 <= q <= 1 or not all(0 <= value < math.inf for value in noise):
+        raise PrivacyParameterError(f"{mechanism} has a rate outside [0, 1] or noise that is negative or not finite")
+    inner = getattr(mechanism, "event", None)
+    if isinstance(inner, DpEvent):
+        _check_parameters(inner)
 
 
 def event_of(leaf: str) -> DpEvent:

@@ -27,7 +27,7 @@ from typing import Any
 
 from dp_accounting import DpEvent
 
-from framp_private.errors import LedgerError, PrivacyBudgetExhausted
+from framp_private.errors import LedgerError, PrivacyBudgetExhausted, PrivacyParameterError
 from framp_private.privacy import accounting
 from framp_private.privacy.chain import Chain, Head, read_chain
 from framp_private.privacy.claims import Unit
@@ -48,6 +48,7 @@ class Ledger:
         self._noise_values = 0
         self._rdp = accounting.rdp_vector({}, relation)
         self._plans: dict[str, Rows] = {}
+        self._chosen_on_the_way = False
 
     @classmethod
     def open(
@@ -58,16 +59,18 @@ class Ledger:
         relation: Relation = "add/remove",
         owner: str = "federation",
         budget: Budget | None = None,
+        repair: bool = True,
     ) -> Ledger:
         """Opens or starts an account; without a path it lives in memory.
 
         Args:
             budget: what `spend` may not exceed; without one nothing is refused.
+            repair: end a file that a crash cut inside its last line; who only reads leaves it alone.
 
         Raises:
             LedgerError: the file does not verify, or belongs to another unit, relation or owner.
         """
-        chain, rows = Chain.open(path)
+        chain, rows = Chain.open(path, repair=repair)
         genesis = {"unit": unit, "relation": relation, "owner": owner}
         ledger = cls(chain, unit, relation, owner, budget)
         if not rows:
@@ -120,8 +123,9 @@ class Ledger:
         """
         rows = [{**self._own(event).to_row(), "count": count} for event, count in plan]
         if label not in self._plans:
-            self._chain.append([{"kind": "plan", "label": label, "events": rows}])
-            self._plans[label] = rows
+            row = {"kind": "plan", "label": label, "events": rows}
+            self._chain.append([row])
+            self._take(row)
         elif self._plans[label] != rows:
             raise LedgerError(f"plan {label!r} was declared with other events: a run keeps the plan it began with")
 
@@ -165,14 +169,14 @@ class Ledger:
     def epsilon(self, delta: float) -> float:
         """What was spent so far, at `delta` in (0, 1); infinite where something was released without a guarantee.
 
-        With at most one declared plan this is a PLD composition (never more than RDP gives), which holds for events
-        that were fixed before the first release; with several plans, RDP alone.
+        A PLD composition (never more than RDP gives), which holds for events that were fixed before the first release.
+        With several plans, or one declared after the first release, RDP alone.
 
         Raises:
             PrivacyParameterError: delta outside (0, 1).
         """
         check_delta(delta)
-        if len(self._plans) > 1:
+        if self._chosen_on_the_way:
             return accounting.filter_epsilon(self._rdp, delta, self._noise_values)
         return accounting.epsilon(self._counts, self.relation, delta, self._noise_values)
 
@@ -192,7 +196,7 @@ class Ledger:
         vector = self._rdp + accounting.rdp_vector(added, self.relation)
         if accounting.filter_epsilon(vector, budget.delta, noise_values) <= budget.epsilon:
             return False
-        if len(self._plans) > 1:
+        if self._chosen_on_the_way:
             return True
         total = self._counts + added
 
@@ -214,13 +218,17 @@ class Ledger:
                 f"an event of unit {event.unit}, {event.relation}, was given to an account of unit {self.unit}, "
                 f"{self.relation}: units and relations are never added; spend it on an account of its own"
             )
-        leaves(event.mechanism)  # an unknown kind is refused before anything is written
+        try:  # an unknown kind, or one that cannot be priced, is refused before anything is written
+            accounting.rdp_vector(leaves(event.mechanism), self.relation)
+        except ValueError as error:
+            raise PrivacyParameterError(f"{event.mechanism} cannot be accounted: {error}") from error
         return event
 
     def _take(self, row: Row) -> None:
         """Counts a stored row in."""
         try:
             if row["kind"] == "plan":
+                self._chosen_on_the_way |= bool(self._plans or self._spent)
                 self._plans[row["label"]] = row["events"]
                 return
             added = leaves(from_row(row["mechanism"]))

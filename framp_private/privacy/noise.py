@@ -25,8 +25,8 @@ REACH = math.sqrt(2 * 126 * math.log(2))
 """The largest magnitude of a standard value, in standard deviations."""
 
 _BLOCK = 1 << 16
-_FINE = 1 << 11
-"""Words below this have fewer than 53 - 1 significant bits left, and get more."""
+_FINE = 1 << 52
+"""Words below this, one in 2^11, have fewer than 52 significant bits, and get more."""
 
 
 def standard_gaussian(count: int, entropy: Entropy) -> Tensor:

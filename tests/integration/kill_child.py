@@ -8,16 +8,19 @@ from pathlib import Path
 import torch
 
 from framp_private import Options, train
+from framp_private.privacy.events import Budget
+from tests import private
 from tests.tiny import tiny_dataset, tiny_federation
 
 
 def main() -> None:
     torch.set_num_threads(1)
-    out = Path(sys.argv[1])
-    dataset = tiny_dataset()
-    options = Options(evaluate_every=3, home_steps=3, record_transcript=True)
+    out, noised = Path(sys.argv[1]), sys.argv[2] == "private"
+    dataset = private.DATASET if noised else tiny_dataset()
+    budget = Budget(200.0, 1e-5) if noised else None
+    options = Options(evaluate_every=3, home_steps=3, record_transcript=True, budget=budget)
     train(
-        tiny_federation(dataset, rounds=30),
+        private.federation(rounds=30) if noised else tiny_federation(dataset, rounds=30),
         dataset,
         out=out,
         resume=out.exists(),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import random
 import subprocess
 import sys
@@ -10,13 +12,17 @@ from pathlib import Path
 
 import pytest
 
+from framp_private import Ledger, read_transcript
+from framp_private.errors import WireError
+from framp_private.privacy.chain import read_chain
+from tests import private
 from tests.test_training import snapshot
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def start(out: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-W", "ignore", "-m", "tests.integration.kill_child", str(out)]
+def start(out: Path, kind: str = "plain") -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-W", "ignore", "-m", "tests.integration.kill_child", str(out), kind]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
 
@@ -31,12 +37,12 @@ def committed(out: Path) -> int:
     return max((int(name[6:12]) for name in names), default=-1)
 
 
-def kill_at(out: Path, moment: float, inside_write: bool) -> tuple[bool, bool]:
+def kill_at(out: Path, moment: float, inside_write: bool, kind: str = "plain") -> tuple[bool, bool]:
     """Runs until `moment` seconds after the first sign of life (or until a write is under way) and kills.
 
     Returns whether it was killed before it ended, and whether the kill left half a checkpoint write behind.
     """
-    child = start(out)
+    child = start(out, kind)
     limit = time.monotonic() + 60
     before = committed(out)
     while child.poll() is None and not (out / "config.yaml").exists() and time.monotonic() < limit:
@@ -86,3 +92,45 @@ def test_three_kills(tmp_path: Path, whole: dict[str, object]) -> None:
 def test_twenty_kills(tmp_path: Path, whole: dict[str, object]) -> None:
     inside = [survive(tmp_path / f"run-{part}", whole, 5, seed=part) for part in range(4)]
     assert sum(inside) >= 1, "no kill hit a checkpoint write"
+
+
+def noised_replies(out: Path) -> dict[tuple[str, str], bytes]:
+    """The uploads that were delivered so far, by file and client; a last record that the kill cut is left out."""
+    found: dict[tuple[str, str], bytes] = {}
+    with contextlib.suppress(WireError):
+        for name, delivery in read_transcript(out / "transcript"):
+            if delivery.direction == "up":
+                found[name, delivery.client] = delivery.data
+    return found
+
+
+def survive_private(out: Path, kills: int, seed: int) -> None:
+    """Kills and resumes a private run: no release is ever drawn twice, spent twice, or delivered unspent."""
+    rng, seen = random.Random(seed), dict[tuple[str, str], bytes]()
+    for _ in range(kills):
+        kill_at(out, rng.uniform(0, 0.4), rng.random() < 0.3, "private")
+        for key, data in noised_replies(out).items():
+            assert seen.setdefault(key, data) == data, f"{key} was drawn twice"
+    finish(start(out, "private"))
+    for key, data in noised_replies(out).items():
+        assert seen.setdefault(key, data) == data, f"{key} was drawn twice"
+    for name in private.DATASET.clients:
+        rows = read_chain(out / "ledgers" / f"{name}.jsonl")
+        labels = [row["label"] for row in rows if row["kind"] == "spend"]
+        assert len(labels) == len(set(labels)) == 1 + 2 * 30
+        for file, client in seen:
+            if client == name:
+                label = "enrolment/descriptor" if file == "enrolment" else f"round {int(file[6:])}/update"
+                assert label in labels
+    epsilon = json.loads((out / "summary.json").read_text())["privacy"]["record"]["epsilon"]
+    ledger = Ledger.open(out / "ledgers" / "client-00.jsonl", unit="record", owner="client-00")
+    assert epsilon == pytest.approx(ledger.epsilon(1e-5))
+
+
+def test_three_kills_of_a_private_run(tmp_path: Path) -> None:
+    survive_private(tmp_path / "run", 3, 0)
+
+
+@pytest.mark.slow
+def test_twenty_kills_of_a_private_run(tmp_path: Path) -> None:
+    survive_private(tmp_path / "run", 20, 1)
