@@ -9,13 +9,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from framp_private import Options, SubmodelRule, train
-from framp_private.errors import LedgerError, PlanError, PrivacyBudgetExhausted, ProtocolError, ReleaseLost
+from framp_private import ClientData, FederatedDataset, LocalSGD, Options, Schema, TargetNetwork, federate, train
+from framp_private.errors import (
+    LedgerError,
+    ModelError,
+    PlanError,
+    PrivacyBudgetExhausted,
+    PrivacyParameterError,
+    ProtocolError,
+    ReleaseLost,
+    RunError,
+)
 from framp_private.federated.accounts import EVERYTHING, Account, Accounts
 from framp_private.federated.client import ClientState
 from framp_private.federated.messages import EnrolRequest
 from framp_private.privacy import accounting
+from framp_private.privacy.clipping import clip_factors
 from framp_private.privacy.events import Budget, leaves
 from framp_private.privacy.ledger import Ledger, verify
 from framp_private.protections import CentralGaussian, LocalGaussian, PlainSum, Plan
@@ -24,6 +35,7 @@ from framp_private.simulation import Simulation
 from framp_private.transcript import read_transcript
 from framp_private.wire import encode
 from tests import private
+from tests.tiny import tiny_dataset
 
 BUDGET = Budget(60.0, 1e-5)
 """Loose: the tests' noise is small."""
@@ -219,8 +231,8 @@ def test_seeded_noise_is_not_private() -> None:
     accounts = Accounts(made)
     simulation = Simulation(made, private.DATASET, accounts=accounts, entropy=SeededEntropy(1))
     simulation.enrol()
-    ledger = accounts.clients["client-00"].ledger
-    assert ledger.has(EVERYTHING) and ledger.epsilon(1e-5) == math.inf
+    for ledger in (accounts.clients["client-00"].ledger, accounts.federation.ledger):
+        assert ledger.has(EVERYTHING) and ledger.epsilon(1e-5) == math.inf
     assert all(claim.epsilon is None for claim in accounts.claims(True))
     with pytest.raises(PrivacyBudgetExhausted):
         Simulation(made, private.DATASET, accounts=Accounts(made, budget=BUDGET), entropy=SeededEntropy(1)).enrol()
@@ -253,25 +265,60 @@ def test_partial_cohorts_spend_for_those_who_are_asked(tmp_path: Path) -> None:
     assert max(row["epsilon"] for row in summary["by_client"].values()) == summary["privacy"]["record"]["epsilon"]
 
 
-def test_one_record_changed_leaves_every_other_contribution_as_it_was() -> None:
-    """What record-level releases read beside the record is public or noised: requests do not depend on it."""
+@pytest.mark.parametrize("mode", ["bookkeeping", "hooks", "ew", "functorch"])
+def test_one_record_changed_leaves_every_other_contribution_bit_identical(mode: str) -> None:
+    """What a step reads beside a record is public: the others' clipped gradients do not change in a single bit."""
+    from torch.nn import functional
+
+    from framp_private.federated import per_sample
+
+    made, data = private.federation(), private.DATASET.clients["client-00"]
+    network = made.network
+    x, y = data.x[data.train], data.y[data.train]
+    changed = x.clone()
+    changed[7] = changed[7] * -2 + 5
+    rows = []
+    for records in (x, changed):
+        network.load(made.theta_0)
+        seen: list[torch.Tensor] = []
+
+        def keep(squared: torch.Tensor, seen: list[torch.Tensor] = seen) -> torch.Tensor:
+            seen.append(squared.clone())
+            return clip_factors(squared, 0.1)
+
+        def losses(module: torch.nn.Module, records: torch.Tensor = records) -> torch.Tensor:
+            return functional.cross_entropy(network.forward(records, module=module)[0], y, reduction="none")
+
+        per_sample._SUMS[mode](network, losses, None, keep)
+        rows.append(seen[0])
+    others = torch.arange(len(x)) != 7
+    assert torch.equal(rows[0][others], rows[1][others]) and not torch.equal(rows[0][7], rows[1][7])
+
+
+def test_one_record_changed_moves_one_row_of_the_class_sums_and_none_of_the_other_vectors() -> None:
     from dataclasses import replace
 
-    made = private.federation()
-    data = private.DATASET.clients["client-00"]
+    from framp_private.federated.prototypes import local_prototypes
+
+    made, data = private.federation(), private.DATASET.clients["client-00"]
+    bound = made.prototype_bound
+    assert bound is not None
+    record = int(data.train[3])
     x = data.x.clone()
-    x[data.train[0]] += 5
-    rows = made.descriptor.clipped_sum(made.network, made.theta_0, replace(data, train=data.train[1:]), 1.0)
-    again = made.descriptor.clipped_sum(made.network, made.theta_0, replace(data, x=x, train=data.train[1:]), 1.0)
-    assert np.array_equal(rows.numpy(), again.numpy())
-
-
-@pytest.mark.parametrize("mask", ["taylor", "fisher", "magnitude"])
-def test_masks_read_released_values_alone(mask: str) -> None:
-    from dataclasses import replace
-
-    made = replace(private.federation(), submodel=SubmodelRule(importance=mask))  # type: ignore[arg-type]
-    assert private.train_request(made, "client-00") == private.train_request(made, "client-00")
+    x[record] = 9.0
+    made.network.load(made.theta_0)
+    sums = [
+        local_prototypes(made.network, part, part.train, "counts", bound).reshape(made.network.n_classes, -1)
+        for part in (data, replace(data, x=x))
+    ]
+    moved = np.abs(sums[0] - sums[1]).max(1) > 0
+    assert moved.tolist() == [label == int(data.y[record]) for label in range(made.network.n_classes)]
+    gone = replace(data, train=data.train[data.train != record])
+    without = local_prototypes(made.network, gone, gone.train, "counts", bound).reshape(made.network.n_classes, -1)
+    assert np.linalg.norm(sums[0] - without) <= bound.clip_norm
+    whole = made.descriptor.clipped_sum(made.network, made.theta_0, data, 1.5)
+    part = made.descriptor.clipped_sum(made.network, made.theta_0, gone, 1.5)
+    assert float((whole - part).norm()) <= 1.5
 
 
 def test_plans_whose_noise_no_bound_stands_behind_are_refused() -> None:
@@ -290,6 +337,8 @@ def test_plans_whose_noise_no_bound_stands_behind_are_refused() -> None:
         replace(made, weighting="unweighted")
     with pytest.raises(PlanError, match="declared"):
         replace(made, declared=None)
+    with pytest.raises(PlanError, match="DpSGD"):
+        replace(made, trainer=LocalSGD(), plan=replace(made.plan, update=LocalGaussian(0.01, 50.0)))
     mixed = Plan(PlainSum(), PlainSum(), CentralGaussian(1.0, 1.0), None)
     with pytest.raises(PlanError, match="never added"):
         _ = replace(made, plan=mixed).unit
@@ -406,8 +455,6 @@ def test_a_record_level_claim_needs_a_server_side_pullback() -> None:
 def test_what_is_served_can_be_the_mean_of_the_last_rounds_and_survives_a_restart(tmp_path: Path) -> None:
     from dataclasses import replace
 
-    import torch
-
     from framp_private import load_run
 
     made = private.federation(rounds=4)
@@ -436,3 +483,171 @@ def test_the_page_of_protections_is_what_the_code_says() -> None:
     docs = Path(__file__).resolve().parent.parent / "docs"
     made = runpy.run_path(str(docs / "make_protections.py"))
     assert made["page"]() == (docs / "protections.md").read_text()
+
+
+def with_network(build) -> tuple[object, FederatedDataset]:  # noqa: ANN001
+    from dataclasses import replace
+
+    made = private.federation()
+    network = TargetNetwork(build)
+    noised = LocalGaussian(private.SUM_CLIP, private.SUM_NOISE)
+    method = replace(_method(made), descriptor=made.descriptor)
+    return federate(
+        method,
+        network,
+        list(private.DATASET.clients),
+        rounds=2,
+        budgets=[1.0],
+        plan=Plan(noised, PlainSum(), noised, None),
+        prototype_bound=made.prototype_bound,
+        declared=made.declared,
+    ), private.DATASET
+
+
+def _method(made):  # noqa: ANN001, ANN202
+    from dataclasses import replace
+
+    from framp_private import HypernetworkShape, framp
+
+    return replace(framp(), trainer=made.trainer, hypernetwork=HypernetworkShape(trunk="random", hidden=4))
+
+
+class MeetsOthers(torch.nn.Module):
+    """Takes the batch's mean off: records meet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = torch.nn.Linear(6, 8), torch.nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        hidden = self.first(x)
+        made: torch.Tensor = self.last((hidden - hidden.mean(0)).relu())
+        return made
+
+
+def test_networks_in_which_records_meet_or_share_dropout_are_refused(tmp_path: Path) -> None:
+    def dropping() -> torch.nn.Module:
+        return torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.Dropout(0.5), torch.nn.Linear(8, 3))
+
+    for build, words in ((MeetsOthers, "meet"), (dropping, "dropout")):
+        made, dataset = with_network(build)
+        with pytest.raises(ModelError, match=words):
+            train(made, dataset, out=tmp_path / "run", options=Options(budget=BUDGET))  # type: ignore[arg-type]
+        assert not (tmp_path / "run").exists()
+
+
+def test_graphs_are_refused_before_anything_is_released(tmp_path: Path) -> None:
+    made = private.federation()
+    clients = {}
+    for name, data in private.DATASET.clients.items():
+        star = torch.stack([torch.zeros(len(data.y) - 1, dtype=torch.int64), torch.arange(1, len(data.y))])
+        clients[name] = ClientData(
+            data.x, data.y, data.train, data.validation, data.test, torch.cat([star, star.flip(0)], 1)
+        )
+    graph = FederatedDataset("star", Schema("graph", (6,), 3), clients)
+
+    class Takes(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.last = torch.nn.Linear(6, 3)
+
+        def forward(self, x: torch.Tensor, edge_index: torch.Tensor) -> torch.Tensor:
+            made: torch.Tensor = self.last(x)
+            return made
+
+    federation, _ = with_network(Takes)
+    with pytest.raises(PlanError, match="neighbours"):
+        train(federation, graph, out=tmp_path / "run", options=Options(budget=BUDGET))  # type: ignore[arg-type]
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(PrivacyParameterError, match="edges"):
+        made.descriptor.clipped_sum(made.network, made.theta_0, clients["client-00"], 1.0)
+
+
+def test_an_older_checkpoint_does_not_make_the_server_noise_a_total_again(tmp_path: Path) -> None:
+    import shutil
+    from dataclasses import replace
+
+    made, out = client_level(rounds=5), tmp_path / "run"
+    options = Options(home_steps=1, budget=BUDGET)
+
+    def copy(done: int, row: object) -> None:
+        if done == 1:
+            shutil.copytree(out / "checkpoint", tmp_path / "old")
+        if done == 3:
+            raise Cut
+
+    with pytest.raises(Cut):
+        train(made, private.DATASET, out=out, options=replace(options, on_round=copy))
+    shutil.rmtree(out / "checkpoint")
+    shutil.copytree(tmp_path / "old", out / "checkpoint")
+    train(made, private.DATASET, out=out, resume=True, options=options)
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [row.get("failed", False) for row in rows] == [False, True, True, False, False]
+    assert verify(out / "ledger.jsonl").rows == 2 + 2 * 5
+
+
+def test_a_crash_in_the_first_round_can_be_resumed(tmp_path: Path) -> None:
+    out, calls = tmp_path / "run", []
+
+    def drops(client: str, index: int) -> bool:
+        if index == 0 and client == "client-03" and not calls:
+            calls.append(1)
+            raise Cut
+        return False
+
+    with pytest.raises(Cut):
+        run(out, drops=drops)
+    assert run(out, resume=True, drops=drops).summary["privacy"]["record"]["epsilon"] > 0
+
+
+def test_a_stored_reply_that_the_ledger_does_not_know_stays_home() -> None:
+    made = private.federation()
+    request = private.train_request(made, "client-00")
+    client = private.client_of(made, "client-00", account=Account(Ledger.open(None, unit="record")))
+    _, state = client.handle(request, ClientState.new())
+    forgetful = private.client_of(made, "client-00", account=Account(Ledger.open(None, unit="record")))
+    with pytest.raises(LedgerError, match="rows were lost"):
+        forgetful.handle(request, state)
+
+
+def test_a_channel_that_was_not_agreed_on_is_not_answered() -> None:
+    from dataclasses import replace
+
+    from framp_private import fiarse
+
+    made = private.federation()
+    shared = federate(
+        replace(fiarse(), trainer=made.trainer),
+        made.network,
+        list(made.budgets),
+        rounds=2,
+        plan=replace(made.plan, descriptor=PlainSum()),
+        prototype_bound=made.prototype_bound,
+        declared=made.declared,
+    )
+    client = private.client_of(shared, "client-00")
+    with pytest.raises(ProtocolError, match="no such channel"):
+        client.handle(encode(EnrolRequest(shared.digest)), ClientState.new())
+
+
+def test_a_raw_descriptor_is_in_no_file_of_a_private_run(tmp_path: Path) -> None:
+    finished = run(tmp_path / "run")
+    made = finished.simulation.federation
+    for name in private.DATASET.clients:
+        raw = made.describe(name, private.DATASET.clients[name]).tobytes()
+        for path in (tmp_path / "run").rglob("*"):
+            assert not path.is_file() or raw not in path.read_bytes(), path
+        assert len(finished.simulation.engine.states[name].descriptor) == 0
+
+
+def test_partial_cohorts_keep_no_client_level_bound() -> None:
+    with pytest.raises(PlanError, match="takes its place"):
+        client_level(cohort=2)
+
+
+def test_an_unseen_client_has_no_account_and_so_no_model_to_take_away() -> None:
+    dataset = tiny_dataset(6, 1)
+    made = train(private.federation(dataset), dataset, options=Options(home_steps=1, budget=BUDGET))
+    assert made.model("client-00") is not None
+    with pytest.raises(RunError, match="never enrolled"):
+        made.model("unseen-00")

@@ -12,8 +12,8 @@ from framp_private.errors import PrivacyParameterError
 from framp_private.privacy.clipping import check_clip, check_noise, clip_rows, clip_vector
 
 
-@pytest.mark.parametrize("clip", [1e-3, 0.5, 1.0, 7.0, 1e6])
-@pytest.mark.parametrize("scale", [0.0, 1e-30, 1e-3, 1.0, 1e3, 1e19])
+@pytest.mark.parametrize("clip", [1e-4, 1e-3, 0.5, 1.0, 7.0, 1e6])
+@pytest.mark.parametrize("scale", [0.0, 1e-30, 1e-3, 1.0, 1e3, 1e19, 1e37])
 def test_norms_stay_at_or_below_the_clip(clip: float, scale: float) -> None:
     rows = torch.from_numpy(np.random.default_rng(0).normal(size=(50, 33)).astype(np.float32)) * scale
     clipped = clip_rows(rows, clip)

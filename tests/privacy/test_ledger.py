@@ -11,7 +11,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from dp_accounting import GaussianDpEvent, NonPrivateDpEvent, PoissonSampledDpEvent
+from dp_accounting import (
+    ComposedDpEvent,
+    DpEvent,
+    GaussianDpEvent,
+    NonPrivateDpEvent,
+    PoissonSampledDpEvent,
+    SelfComposedDpEvent,
+)
 
 from framp_private import Ledger
 from framp_private.errors import LedgerError, PrivacyBudgetExhausted, PrivacyParameterError
@@ -260,3 +267,46 @@ def test_a_ledger_without_a_path_lives_in_memory() -> None:
 
 def test_rows_are_readable_by_their_owner_alone(path: Path) -> None:
     assert path.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        GaussianDpEvent(-1.0),
+        GaussianDpEvent(math.nan),
+        PoissonSampledDpEvent(1.5, GaussianDpEvent(1.0)),
+        PoissonSampledDpEvent(0.5, GaussianDpEvent(-1.0)),
+        SelfComposedDpEvent(GaussianDpEvent(1.0), -1),
+        SelfComposedDpEvent(GaussianDpEvent(1.0), 0),
+        ComposedDpEvent([GaussianDpEvent(1.0), SelfComposedDpEvent(GaussianDpEvent(1.0), -5)]),
+    ],
+)
+def test_events_that_would_give_budget_back_or_cannot_be_priced_are_refused_before_they_are_written(
+    path: Path, event: DpEvent
+) -> None:
+    ledger = Ledger.open(path, unit="record")
+    before, spent = path.read_bytes(), ledger.epsilon(1e-5)
+    for call in (lambda: ledger.spend(event, "x"), lambda: ledger.would_exceed(event, Budget(1.0, 1e-5))):
+        with pytest.raises(PrivacyParameterError):
+            call()
+    assert path.read_bytes() == before and Ledger.open(path, unit="record").epsilon(1e-5) == spent
+    with pytest.raises(PrivacyParameterError):
+        Event(GaussianDpEvent(1.0), "record", noise_values=-1)
+
+
+def test_a_plan_that_comes_after_the_first_release_does_not_make_it_planned() -> None:
+    ledger = Ledger.open(None, unit="record")
+    ledger.spend(STEP, "early")
+    ledger.declare([(Event(STEP, "record"), 200)], "late")
+    for index in range(199):
+        ledger.spend(STEP, f"step {index}")
+    assert ledger.epsilon(1e-5) == pytest.approx(filter_epsilon(rdp_vector(leaves(STEP, 200), "add/remove"), 1e-5))
+
+
+def test_a_reader_leaves_a_torn_line_alone_and_a_whole_one_without_its_newline_counts(path: Path) -> None:
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    assert Ledger.open(path, unit="record", repair=False).head.rows == 5 and path.read_bytes() == whole[:-1]
+    assert Ledger.open(path, unit="record").head.rows == 5 and path.read_bytes() == whole
+    path.write_bytes(whole[:-9])
+    assert Ledger.open(path, unit="record").head.rows == 4
