@@ -19,7 +19,7 @@ from framp_private.federated.local_training import AtHome
 from framp_private.federated.pullback import Pullback
 from framp_private.models.mask_coding import entropy_bound_bits
 from framp_private.models.submodel import kept
-from framp_private.privacy.claims import nothing_released, statement
+from framp_private.privacy.claims import no_guarantee, nothing_released, statement
 from framp_private.randomness import Entropy
 
 
@@ -43,7 +43,10 @@ def describe_plan(config: Config, measure: bool = True) -> dict[str, Any]:
     if schema is None:
         return {
             **facts,
-            "privacy": "known once the sites are read",
+            "clients": None,
+            "privacy": statement([no_guarantee("record")])
+            if config.privacy is None
+            else f"privacy: epsilon = {config.privacy.epsilon:g} asked for; noise is sized once the sites are read",
             "parameters": None,
             "per_round": None,
             "seconds": None,

@@ -50,7 +50,7 @@ def plan_table(plan: Mapping[str, Any]) -> RenderableType:
     lines = Table.grid(padding=(0, 2))
     lines.add_row(
         "method",
-        f"{plan['method']} on {plan['dataset']}, {plan['clients']} clients, {plan['rounds']} rounds, "
+        f"{plan['method']} on {plan['dataset']}, {plan['clients'] or 'your'} clients, {plan['rounds']} rounds, "
         f"pullback on the {plan['pullback']}",
     )
     if plan["parameters"] is not None:
