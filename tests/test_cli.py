@@ -185,3 +185,92 @@ def test_a_folder_of_the_users_own_sites(capsys: pytest.CaptureFixture[str]) -> 
     summary = json.loads(capsys.readouterr().out)
     assert list(summary["by_client"]) == ["north", "south", "west"] and summary["table"]["auroc"] > 0
     assert main(["train", "--dataset", "sites", "--dry-run"]) == 0
+
+
+PRIVATE = ["--set", "rounds=2", "--set", "clients=4", "--set", "home_steps=2"]
+
+
+def test_the_default_run_is_private_and_says_all_six_parts_of_its_claim(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", *PRIVATE, "--out", "run"]) == 0
+    printed = capsys.readouterr().out
+    assert all(len(line) <= 80 for line in printed.splitlines())
+    flat = " ".join(printed.split())
+    for words in ("epsilon = 8", "delta = 1e-05", "unit record", "add/remove", "adds its own noise", "this run alone"):
+        assert words in flat
+    for words in ("privacy by channel", "worst client", "descriptor", "update"):
+        assert words in printed
+    summary = json.loads(Path("run/summary.json").read_text())
+    assert 7.9 < summary["privacy"]["record"]["epsilon"] <= 8
+    assert summary["privacy"]["client"]["epsilon"] is None
+
+
+def test_ledgers_are_shown_and_verified(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", *PRIVATE, "--out", "run"]) == 0
+    assert main(["ledger", "show", "run", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out.split("report.html\n")[-1])
+    assert rows[0]["owner"] == "federation" and all(7.9 < row["epsilon"] <= 8 for row in rows)
+    assert main(["ledger", "show", "run"]) == 0
+    assert main(["ledger", "verify", "run"]) == 0
+    assert "tail as in summary.json" in capsys.readouterr().out
+    path = Path("run/ledgers/client-01.jsonl")
+    whole = path.read_text()
+    path.write_text("\n".join(whole.splitlines()[:-1]) + "\n")
+    assert main(["ledger", "verify", "run"]) == 1
+    assert "cut off" in capsys.readouterr().err
+    path.write_text(whole.replace('"noise_values": 0', '"noise_values": 1').replace("round 1", "round 7"))
+    assert main(["ledger", "verify", "run"]) == 1
+    assert "edited" in capsys.readouterr().err
+    assert main(["ledger", "verify", "nowhere"]) == 1
+
+
+def test_one_ledger_over_runs_ends_with_status_4(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", *PRIVATE, "--out", "one", "--ledger", "shared"]) == 0
+    capsys.readouterr()
+    assert main(["train", *PRIVATE, "--out", "two", "--ledger", "shared"]) == 4
+    assert "would exceed the budget" in capsys.readouterr().err
+    assert main(["train", *PRIVATE, "--out", "three", "--ledger", "shared", "--set", "privacy.budget=40"]) == 0
+    assert "all runs in shared" in " ".join(capsys.readouterr().out.split())
+    assert main(["ledger", "verify", "shared"]) == 0
+    assert "tail unverified" in capsys.readouterr().out
+
+
+def test_calibrate_prints_multipliers_and_what_channels_spend(capsys: pytest.CaptureFixture[str]) -> None:
+    call = [
+        "calibrate",
+        "--epsilon",
+        "8",
+        "--delta",
+        "1e-5",
+        "--rounds",
+        "10",
+        "--local-steps",
+        "3",
+        "--sampling",
+        "0.3",
+    ]
+    assert main([*call, "--split", "update=0.7,prototypes=0.25,descriptor=0.05"]) == 0
+    printed = capsys.readouterr().out
+    assert "do not add up" in printed and all(len(line) <= 80 for line in printed.splitlines())
+    assert main([*call, "--split", "update=1", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert list(found["multipliers"]) == ["update"] and 7.98 < found["epsilon"] <= 8
+
+
+def test_a_dry_run_prints_epsilon_by_channel(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--dry-run", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert list(plan["epsilon_by_channel"]) == ["descriptor", "update"]
+    assert all(0 < row["epsilon"] < 8 and row["noise_multiplier"] > 0 for row in plan["epsilon_by_channel"].values())
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 not a zip"])
+def test_a_damaged_site_file_is_bad_input(content: bytes, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("sites").mkdir()
+    Path("sites/a.npz").write_bytes(content)
+    assert main(["train", "--dataset", "sites", "--out", "run"]) == 2
+    assert "a.npz cannot be read" in capsys.readouterr().err and not Path("run").exists()
+
+
+def test_resuming_what_is_not_there_is_bad_input(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--resume", "--out", "typo"]) == 2
+    assert "no run to go on with" in capsys.readouterr().err
