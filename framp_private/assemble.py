@@ -12,7 +12,9 @@ from torch import nn
 from framp_private.config import Config, HypernetworkConfig, parse, read_file
 from framp_private.data.base import Schema
 from framp_private.errors import ConfigError
+from framp_private.federated.aggregation import Aggregation
 from framp_private.federated.descriptor import DescriptorRule
+from framp_private.federated.dp_sgd import GRAPHS
 from framp_private.federated.federation import Federation
 from framp_private.federated.local_training import Alignment, LocalSGD
 from framp_private.federated.pullback import Pullback, ServerStep
@@ -120,12 +122,22 @@ def network_of(config: Config, schema: Schema) -> TargetNetwork:
         "sage": "graph",
         "mlp": "table",
     }
+    if kinds[name] == "graph" and schema.kind == "table" and config.privacy is not None:
+        raise ConfigError(f"network={name!r}: {GRAPHS}")
     if kinds[name] != schema.kind:
         raise ConfigError(
             f"network={name!r} takes {kinds[name]} records, dataset={config.dataset!r} has "
             f"{schema.kind} records: use network=auto"
         )
     return TargetNetwork(_builder(name, schema))
+
+
+def trained_schema(config: Config, schema: Schema) -> Schema:
+    """What a run trains on: under a guarantee for nodes, records that were made of a graph."""
+    wanted = config.privacy
+    if wanted is None or schema.kind != "graph" or not method_of(config).exchanges:
+        return schema
+    return Aggregation(wanted.hops, wanted.degree, 1.0).schema(schema)
 
 
 def plan_of(config: Config) -> Plan:
@@ -156,12 +168,12 @@ def federation_of(
     Raises:
         ConfigError, PlanError, PrivacyParameterError: see `privatise` and `Federation`.
     """
-    method, bound = method_of(config), None
+    method, bound, preparation = method_of(config), None, None
     if config.privacy is not None and method.exchanges:
         silenced = _silenced(config, config.privacy.unit)
         private = privatise(method, network, config.privacy, config.rounds, declared, graph=graph)
         method, plan, bound = private.method, private.plan, private.prototype_bound
-        plan = replace(plan, **dict.fromkeys(silenced))
+        plan, preparation = replace(plan, **dict.fromkeys(silenced)), private.preparation
     else:
         plan = plan_of(config)
     return federate(
@@ -174,6 +186,7 @@ def federation_of(
         plan=plan,
         prototype_bound=bound,
         declared=declared,
+        preparation=preparation,
         seed=config.seed,
     )
 

@@ -102,6 +102,7 @@ class SplitConfig(_Section):
     update: float = Field(0.7, gt=0)
     prototypes: float = Field(0.25, gt=0)
     descriptor: float = Field(0.05, gt=0)
+    aggregation: float = Field(0.4, gt=0)
 
 
 class PrivacyConfig(_Section):
@@ -117,6 +118,8 @@ class PrivacyConfig(_Section):
     prototype_clip_norm: float = Field(1.0, gt=0)
     count_share: float = Field(0.2, gt=0, lt=1)
     descriptor_clip_norm: float = Field(1.0, gt=0)
+    hops: int = Field(1, ge=1)
+    degree: int = Field(16, ge=1)
 
 
 class ProtectionsConfig(_Section):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from typing import Any
+from typing import Any, cast
 
 from framp_private.federated.accounts import claim_of
 from framp_private.federated.federation import Federation
@@ -31,7 +31,8 @@ def channel_costs(federation: Federation, delta: float) -> dict[str, dict[str, A
     """What each channel alone costs a client in the whole run; channel epsilons do not add up."""
     client = next(iter(federation.budgets))
     rows: dict[str, dict[str, Any]] = {}
-    for channel, (event, count) in zip(federation.channels, federation.planned(client), strict=True):
+    named = [*federation.channels, "aggregation"]  # preparation comes last, where there is any
+    for channel, (event, count) in zip(named, federation.planned(client), strict=False):
         alone = accounting.epsilon(leaves(event.mechanism, count), event.relation, delta)
         rows[channel] = {
             "unit": event.unit,
@@ -61,7 +62,9 @@ def epsilon_by_round(federation: Federation, delta: float, points: int = 8) -> l
     return curve
 
 
-def _noise(federation: Federation, channel: Channel) -> dict[str, float | None]:
-    """Clip norm and noise multiplier of what noises a channel: the trainer, or its protection."""
-    source = federation.trainer if channel == "update" else federation.plan.protection(channel)
+def _noise(federation: Federation, channel: str) -> dict[str, float | None]:
+    """Clip norm and noise multiplier of what noises a channel: the trainer, its protection, or preparation."""
+    source: object = federation.preparation
+    if channel != "aggregation":
+        source = federation.trainer if channel == "update" else federation.plan.protection(cast(Channel, channel))
     return {name: getattr(source, name, None) for name in ("clip_norm", "noise_multiplier", "sampling_probability")}

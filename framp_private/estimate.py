@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from framp_private.assemble import federation_of, method_of, network_of
+from framp_private.assemble import federation_of, method_of, network_of, trained_schema
 from framp_private.config import Config
 from framp_private.costs import channel_costs, planned_claim
 from framp_private.data.base import ClientData, Schema
@@ -57,7 +57,8 @@ def describe_plan(config: Config, measure: bool = True) -> dict[str, Any]:
     if config.partition == "sites":
         clients = [f"site {i}" for i in range(1, max(2, config.clients) + 1)]
     declared = dict.fromkeys(clients, config.batch_size or 16)
-    federation = federation_of(config, network_of(config, schema), declared, graph=schema.kind == "graph")
+    graph, schema = schema.kind == "graph", trained_schema(config, schema)
+    federation = federation_of(config, network_of(config, schema), declared, graph=graph)
     used = federation.channels if method_of(config).exchanges else ()
     plan = {channel: type(federation.plan.protection(channel)).__name__ for channel in used}
     return {

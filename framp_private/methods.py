@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from framp_private.errors import ConfigError
+from framp_private.federated.aggregation import Aggregation
 from framp_private.federated.descriptor import DescriptorRule
 from framp_private.federated.dp_sgd import DpSGD
 from framp_private.federated.federation import Federation
@@ -126,6 +127,7 @@ def federate(
     plan: Plan = UNPROTECTED,
     prototype_bound: PrototypeBound | None = None,
     declared: Mapping[str, int] | None = None,
+    preparation: Aggregation | None = None,
     seed: int = 0,
 ) -> Federation:
     """Binds a method to a target network and the names of its clients.
@@ -134,6 +136,7 @@ def federate(
         clients: names in order; client i gets `budgets[i mod len(budgets)]`.
         rounds: planned rounds, >= 1. clients_per_round: default all. plan: a protection for each channel.
         prototype_bound: what one record may add to noised class sums. declared: public record numbers, by client.
+        preparation: what made the records of graphs.
         seed: of initialisation, sampling and batches.
 
     Raises:
@@ -169,4 +172,5 @@ def federate(
         prototype_records=method.prototype_records,
         prototype_bound=prototype_bound,
         declared=declared,
+        preparation=preparation,
     )

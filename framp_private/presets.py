@@ -185,6 +185,24 @@ def cifar10_private(method: str) -> Settings:
     }
 
 
+def facebook_node_private(method: str) -> Settings:
+    """Facebook page-page under node-level (8, 1e-5): one noised aggregation, then each node is a record."""
+    settings: Settings = {
+        **facebook(method),
+        "network": "auto",
+        "budgets": [1.0],
+        "rounds": 30,
+        "local_steps": 2,
+        "learning_rate": 8.0,
+        "momentum": 0.0,
+        "submodel": {"importance": "magnitude"},
+        "home_steps": 400,
+        "home_learning_rate": 0.5,
+        **_record_level(method, clip_norm=1.0, sampling_probability=0.25),
+    }
+    return settings if method != "local" else {**settings, "local_steps": 10, "learning_rate": 0.1}
+
+
 def _record_level(
     method: str, *, clip_norm: float, sampling_probability: float = 1.0, split: Settings | None = None
 ) -> Settings:
@@ -216,6 +234,7 @@ PRESETS: tuple[Preset, ...] = (
     cifar10,
     cifar10_private,
     facebook,
+    facebook_node_private,
     cora,
     twitch,
     adult,

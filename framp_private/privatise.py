@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 
 from framp_private.config import PrivacyConfig
 from framp_private.errors import ConfigError
-from framp_private.federated.dp_sgd import GRAPHS, DpSGD
+from framp_private.federated.aggregation import Aggregation
+from framp_private.federated.dp_sgd import DpSGD
 from framp_private.federated.local_training import LocalSGD
 from framp_private.federated.prototypes import PrototypeBound
 from framp_private.federated.pullback import Pullback
@@ -18,17 +19,21 @@ from framp_private.methods import Method
 from framp_private.models.target import TargetNetwork
 from framp_private.privacy.calibrate import Calibration, Releases, calibrate
 from framp_private.privacy.events import Budget
-from framp_private.protections import CentralGaussian, Channel, LocalGaussian, PlainSum, Plan
+from framp_private.protections import CentralGaussian, LocalGaussian, PlainSum, Plan
 
 
 @dataclass(frozen=True)
 class Privatised:
-    """A method whose channels are protected, the plan that protects them, and how the noise was found."""
+    """A method whose channels are protected, the plan that protects them, and how the noise was found.
+
+    `preparation` turns graphs into records of single nodes, where the clients have graphs.
+    """
 
     method: Method
     plan: Plan
     prototype_bound: PrototypeBound | None
     calibration: Calibration
+    preparation: Aggregation | None = None
 
 
 def privatise(
@@ -46,16 +51,22 @@ def privatise(
     `PrivacyParameterError` where no noise in reach meets the budget.
     """
     budget = Budget(wanted.epsilon, wanted.delta)
-    found = calibrate(budget, releases(method, network, wanted, rounds))
+    if graph and wanted.unit == "client":
+        raise ConfigError("privacy.unit='client' is not available for graphs: use 'record', which protects nodes")
+    channels = dict(releases(method, network, wanted, rounds))
+    if graph:
+        channels["aggregation"] = Releases(wanted.hops, wanted.split.aggregation)
+    found = calibrate(budget, channels)
     if wanted.unit == "client":
         return _client_level(method, wanted, found, max(declared.values()))
-    return _record_level(method, wanted, found, graph)
+    made = _record_level(method, wanted, found)
+    if not graph:
+        return made
+    return replace(made, preparation=Aggregation(wanted.hops, wanted.degree, found.multipliers["aggregation"]))
 
 
-def _record_level(method: Method, wanted: PrivacyConfig, found: Calibration, graph: bool) -> Privatised:
+def _record_level(method: Method, wanted: PrivacyConfig, found: Calibration) -> Privatised:
     """DP-SGD at each client; noised class sums and descriptor."""
-    if graph:
-        raise ConfigError(GRAPHS)
     if not isinstance(method.trainer, LocalSGD) or method.trainer.rethreshold or method.trainer.weight_decay:
         raise ConfigError("under DP-SGD there is no rethreshold and no weight_decay: leave both at their defaults")
     noise = found.multipliers
@@ -96,11 +107,11 @@ def _client_level(method: Method, wanted: PrivacyConfig, found: Calibration, dec
     return Privatised(method, plan, bound, found)
 
 
-def releases(method: Method, network: TargetNetwork, wanted: PrivacyConfig, rounds: int) -> Mapping[Channel, Releases]:
+def releases(method: Method, network: TargetNetwork, wanted: PrivacyConfig, rounds: int) -> Mapping[str, Releases]:
     """What each channel in use will release in a run of so many rounds."""
     split = wanted.split
     if wanted.unit == "client":
-        used: dict[Channel, Releases] = {"update": Releases(rounds, split.update, noise_values=network.n_parameters)}
+        used: dict[str, Releases] = {"update": Releases(rounds, split.update, noise_values=network.n_parameters)}
     else:
         steps = method.trainer.steps * rounds
         used = {"update": Releases(steps, split.update, wanted.sampling_probability, network.n_parameters)}

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from framp_private.assemble import federation_of, make_config, method_of, network_of
-from framp_private.checkpoint import load_checkpoint
+import numpy as np
+import torch
+
+from framp_private.assemble import federation_of, make_config, method_of, network_of, trained_schema
+from framp_private.checkpoint import load_checkpoint, write_atomically
 from framp_private.config import Config
-from framp_private.data.base import FederatedDataset
+from framp_private.data.base import ClientData, FederatedDataset
 from framp_private.datasets import load_dataset
 from framp_private.engines.in_process import RandomDrops
 from framp_private.errors import RunError
@@ -20,6 +23,7 @@ from framp_private.randomness import Entropy, Streams
 from framp_private.run_folder import RunFolder
 from framp_private.simulation import Simulation
 from framp_private.training import Options, Run, train
+from framp_private.wire import decode, encode
 
 
 def new_folder(preset: str) -> Path:
@@ -45,8 +49,12 @@ def run_config(
     if out is not None:
         RunFolder(out).check(settings, resume)
     dataset = load_dataset(config, data_root, download)
-    network = network_of(config, dataset.schema)
+    network = network_of(config, trained_schema(config, dataset.schema))
     federation = _federation(config, network, dataset)
+    if federation.preparation is not None and out is not None:
+        RunFolder(out).start(settings, resume)  # what preparation draws is kept in the folder, before the first round
+        resume = True
+    dataset = prepared(federation, dataset, out)
     if config.dropout:
         options = replace(options, drops=RandomDrops(config.dropout, Streams(config.seed).child("dropout")))
     options = replace(
@@ -94,7 +102,8 @@ def load_run(
             raise RunError(f"{folder} was made with its own data and federation: pass dataset= and federation=")
         config = make_config(assignments=settings)
         dataset = dataset or load_dataset(config, data_root)
-        federation = _federation(config, network_of(config, dataset.schema), dataset)
+        federation = _federation(config, network_of(config, trained_schema(config, dataset.schema)), dataset)
+        dataset = prepared(federation, dataset, stored.path)
     checkpoint = load_checkpoint(stored.path / "checkpoint")
     if checkpoint is None:
         raise RunError(f"{folder} has no checkpoint: it was removed after the run")
@@ -102,6 +111,39 @@ def load_run(
     simulation = Simulation(federation, dataset, exchanges=exchanges)
     simulation.restore(checkpoint)
     return Run(simulation, summary, stored.path)
+
+
+def prepared(federation: Federation, dataset: FederatedDataset, out: Path | None) -> FederatedDataset:
+    """The records that a run trains on: as they are, or made of graphs, once, and kept in the run folder.
+
+    Noise is drawn at most once for each client: what the folder holds is used again. Nothing of it leaves before the
+    client has spent it, which it does with its first release.
+    """
+    made = federation.preparation
+    if made is None:
+        return dataset
+    streams = federation.streams.child("bounded degree")
+
+    def records(name: str, data: ClientData) -> ClientData:
+        path = out / "clients" / f"{name}.records" if out is not None else None
+        if path is not None and path.is_file():
+            return replace(data, x=torch.from_numpy(decode(path.read_bytes(), Rows).rows), edge_index=None)
+        found = made.records(data, streams.child(name), Entropy())
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, encode(Rows(found.x.numpy())))
+        return found
+
+    clients = {name: records(name, data) for name, data in dataset.clients.items()}
+    unseen = {name: records(name, data) for name, data in dataset.unseen.items()}
+    return FederatedDataset(dataset.name, made.schema(dataset.schema), clients, unseen)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Records made of a graph, as they are stored: (n, columns) float32."""
+
+    rows: np.ndarray
 
 
 def _federation(config: Config, network: TargetNetwork, dataset: FederatedDataset) -> Federation:

@@ -121,9 +121,12 @@ class Accounts:
         return self._budget.delta if self._budget is not None else None
 
     def spend_enrolment(self) -> None:
-        """The server's row for the descriptors, before it asks for them."""
-        if "descriptor" in self._federation.channels:
-            self._spend({"enrolment/descriptor": self._federation.event("descriptor", self._largest)})
+        """The server's rows for what comes before the first round, before it asks for anything."""
+        federation = self._federation
+        if federation.preparation is not None:
+            self._spend({"preparation": federation.preparation.event()})
+        if "descriptor" in federation.channels:
+            self._spend({"enrolment/descriptor": federation.event("descriptor", self._largest)})
 
     def spend_round(self, cohort: Sequence[str]) -> None:
         """The server's row for a round, before its first request.

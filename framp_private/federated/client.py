@@ -161,10 +161,12 @@ class Client:
     def _releases(self, message: Request) -> dict[str, Event]:
         """What the reply to a request costs, by label."""
         federation = self.federation
+        first = {"preparation": federation.preparation.event()} if federation.preparation is not None else {}
         if isinstance(message, EnrolRequest):
-            return {"enrolment/descriptor": federation.event("descriptor", self.name)}
+            return {**first, "enrolment/descriptor": federation.event("descriptor", self.name)}
         channels = [channel for channel in federation.channels if channel != "descriptor"]
-        return {f"round {message.round_index}/{channel}": federation.event(channel, self.name) for channel in channels}
+        made = {f"round {message.round_index}/{channel}": federation.event(channel, self.name) for channel in channels}
+        return {**first, **made}
 
     def _answer(self, message: Request, state: ClientState) -> tuple[bytes, ClientState]:
         if isinstance(message, EnrolRequest):

@@ -42,7 +42,7 @@ from framp_private.randomness import Streams
 
 GRAPHS = (
     "DP-SGD bounds no node of a graph: its features reach its neighbours' gradients, so such a run has epsilon = none. "
-    "Train graphs with privacy=none, or on features that need no edges"
+    "Use network=auto, which trains on noised aggregates of the neighbours, or privacy=none"
 )
 """Why a graph network is not trained under a record-level guarantee."""
 

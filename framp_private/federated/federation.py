@@ -16,6 +16,7 @@ from torch import Tensor
 
 from framp_private.data.base import ClientData
 from framp_private.errors import PlanError
+from framp_private.federated.aggregation import Aggregation
 from framp_private.federated.descriptor import DescriptorRule
 from framp_private.federated.local_training import LocalTrainer
 from framp_private.federated.prototypes import PrototypeBound, Weighting
@@ -47,6 +48,8 @@ class Federation:
         prototype_bound: what one record may add to the class sums, where the channel is noised.
         declared: client -> number of training records it declared at enrolment, a public divisor; needed where training
             or the descriptor is private. It need not be true for the guarantee to hold.
+        preparation: what was done to each client's graph before it became the records that are trained on; it is spent
+            with a client's first release.
 
     Raises:
         PlanError: a channel in use has no protection, a secure sum stands where single values are needed, or a
@@ -70,6 +73,7 @@ class Federation:
     prototype_records: int | None = None
     prototype_bound: PrototypeBound | None = None
     declared: Mapping[str, int] | None = None
+    preparation: Aggregation | None = None
 
     def __post_init__(self) -> None:
         for budget in set(self.budgets.values()):
@@ -145,10 +149,11 @@ class Federation:
         return "any server: each client adds its own noise"
 
     def planned(self, client: str) -> list[tuple[Event, int]]:
-        """Every release a client may make in this run, with its count: at most one per round and channel."""
-        return [
+        """Every release a client may make in this run, with its count: one per round and channel, then preparation."""
+        releases = [
             (self.event(channel, client), 1 if channel == "descriptor" else self.rounds) for channel in self.channels
         ]
+        return [*releases, (self.preparation.event(), 1)] if self.preparation is not None else releases
 
     def _check_private(self) -> None:
         """Refuses sums over records whose terms no bound holds for, where noise would suggest that one did."""
@@ -280,6 +285,7 @@ class Federation:
             "weighting": self.weighting,
             "prototype_records": self.prototype_records,
             "prototype_bound": self.prototype_bound,
+            "preparation": self.preparation,
             "declared": dict(self.declared) if self.declared is not None else None,
         }
         return hashlib.sha256(repr(_plain(facts)).encode()).digest()
