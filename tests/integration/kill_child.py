@@ -13,6 +13,9 @@ from tests import private
 from tests.tiny import tiny_dataset, tiny_federation
 
 
+PRIVATE_ROUNDS = 80
+
+
 def main() -> None:
     torch.set_num_threads(1)
     out, noised = Path(sys.argv[1]), sys.argv[2] == "private"
@@ -20,7 +23,7 @@ def main() -> None:
     budget = Budget(200.0, 1e-5) if noised else None
     options = Options(evaluate_every=3, home_steps=3, record_transcript=True, budget=budget)
     train(
-        private.federation(rounds=30) if noised else tiny_federation(dataset, rounds=30),
+        private.federation(rounds=PRIVATE_ROUNDS) if noised else tiny_federation(dataset, rounds=30),
         dataset,
         out=out,
         resume=out.exists(),

@@ -16,6 +16,7 @@ from framp_private import Ledger, read_transcript
 from framp_private.errors import WireError
 from framp_private.privacy.chain import read_chain
 from tests import private
+from tests.integration.kill_child import PRIVATE_ROUNDS
 from tests.test_training import snapshot
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -106,18 +107,22 @@ def noised_replies(out: Path) -> dict[tuple[str, str], bytes]:
 
 def survive_private(out: Path, kills: int, seed: int) -> None:
     """Kills and resumes a private run: no release is ever drawn twice, spent twice, or delivered unspent."""
-    rng, seen = random.Random(seed), dict[tuple[str, str], bytes]()
+    rng, seen, killed = random.Random(seed), dict[tuple[str, str], bytes](), 0
     for _ in range(kills):
-        kill_at(out, rng.uniform(0, 0.4), rng.random() < 0.3, "private")
+        if (out / "summary.json").exists():
+            break
+        killed += kill_at(out, rng.uniform(0, 0.4), rng.random() < 0.3, "private")[0]
         for key, data in noised_replies(out).items():
             assert seen.setdefault(key, data) == data, f"{key} was drawn twice"
-    finish(start(out, "private"))
+    assert killed >= kills // 2, "the run ended before it could be killed"
+    if not (out / "summary.json").exists():
+        finish(start(out, "private"))
     for key, data in noised_replies(out).items():
         assert seen.setdefault(key, data) == data, f"{key} was drawn twice"
     for name in private.DATASET.clients:
         rows = read_chain(out / "ledgers" / f"{name}.jsonl")
         labels = [row["label"] for row in rows if row["kind"] == "spend"]
-        assert len(labels) == len(set(labels)) == 1 + 2 * 30
+        assert len(labels) == len(set(labels)) == 1 + 2 * PRIVATE_ROUNDS
         for file, client in seen:
             if client == name:
                 label = "enrolment/descriptor" if file == "enrolment" else f"round {int(file[6:])}/update"
