@@ -12,7 +12,6 @@ from framp_private.privacy.events import Budget
 from tests import private
 from tests.tiny import tiny_dataset, tiny_federation
 
-
 PRIVATE_ROUNDS = 80
 
 
