@@ -123,16 +123,19 @@ def prepared(federation: Federation, dataset: FederatedDataset, out: Path | None
     if made is None:
         return dataset
     streams = federation.streams.child("bounded degree")
+    # ledgers are opened only once all aggregates are stored
+    begun = out is not None and any((out / name).exists() for name in ("ledger.jsonl", "run_id", "checkpoint"))
 
     def records(name: str, data: ClientData) -> ClientData:
-        path = out / "clients" / f"{name}.records" if out is not None else None
-        if path is not None and path.is_file():
-            return replace(data, x=torch.from_numpy(decode(path.read_bytes(), Rows).rows), edge_index=None)
-        found = made.records(data, streams.child(name), Entropy())
-        if path is not None:
+        if out is None:
+            return made.records(data, made.draw(data, streams.child(name), Entropy()))
+        path = out / "clients" / f"{name}.aggregates"
+        if not path.is_file():
+            if begun:
+                raise RunError(f"{path} is gone: its noise was spent and is never drawn again; start a new run")
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, encode(Rows(found.x.numpy())))
-        return found
+            write_atomically(path, encode(Rows(made.draw(data, streams.child(name), Entropy()).numpy())))
+        return made.records(data, torch.from_numpy(decode(path.read_bytes(), Rows).rows))
 
     clients = {name: records(name, data) for name, data in dataset.clients.items()}
     unseen = {name: records(name, data) for name, data in dataset.unseen.items()}
@@ -141,7 +144,7 @@ def prepared(federation: Federation, dataset: FederatedDataset, out: Path | None
 
 @dataclass(frozen=True)
 class Rows:
-    """Records made of a graph, as they are stored: (n, columns) float32."""
+    """A client's noisy aggregates, as they are stored: (n, columns) float32. Its own features are not among them."""
 
     rows: np.ndarray
 

@@ -66,8 +66,8 @@ class Aggregation:
         """What the records are."""
         return Schema("table", ((self.hops + 1) * graph.input_shape[0],), graph.n_classes)
 
-    def records(self, data: ClientData, streams: Streams, entropy: Entropy) -> ClientData:
-        """One record a node, with the same split and no edges; call it once per client and keep what it returns.
+    def draw(self, data: ClientData, streams: Streams, entropy: Entropy) -> Tensor:
+        """(n, hops * d) float32 the noisy aggregates of all hops; call it once per client and keep what it returns.
 
         Raises:
             DataError: no graph, or sparse features.
@@ -82,7 +82,11 @@ class Aggregation:
                 standard_gaussian(exact.numel(), entropy).view_as(exact).mul_(self.noise_multiplier * self.sensitivity)
             )
             rows.append(unit_rows((exact + noise).float()))
-        return ClientData(torch.cat(rows, 1), data.y, data.train, data.validation, data.test)
+        return torch.cat(rows[1:], 1)
+
+    def records(self, data: ClientData, drawn: Tensor) -> ClientData:
+        """One record a node, its own features before what `draw` made, with the same split and no edges."""
+        return ClientData(torch.cat([unit_rows(data.x), drawn], 1), data.y, data.train, data.validation, data.test)
 
 
 def aggregate(rows: Tensor, edges: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from scipy.stats import kstest
 from torch import Tensor
 
 from framp_private import ClientData, Schema
-from framp_private.errors import DataError, PrivacyParameterError
+from framp_private.errors import DataError, PrivacyParameterError, RunError
 from framp_private.federated.aggregation import Aggregation, aggregate, bound_degree, unit_rows
 from framp_private.randomness import Entropy, Streams
 
@@ -102,7 +102,7 @@ def test_the_noise_is_of_the_declared_scale_and_fresh(monkeypatch: pytest.Monkey
     real = aggregation.unit_rows
     monkeypatch.setattr(aggregation, "unit_rows", lambda rows: drawn.append(rows) or real(rows))
     for _ in range(2):
-        made.records(data, Streams(5), Entropy())
+        made.draw(data, Streams(5), Entropy())
     exact = aggregate(real(data.x), bound_degree(data.edge_index, len(data.y), 4, Streams(5))).float()  # type: ignore[arg-type]
     first, second = ((drawn[place] - exact).flatten().numpy() / (1.5 * 2.0) for place in (1, 3))
     assert len(first) >= 10_000 and kstest(first, "norm").pvalue > 1e-6
@@ -113,7 +113,7 @@ def test_the_noise_is_of_the_declared_scale_and_fresh(monkeypatch: pytest.Monkey
 
 def test_records_are_one_row_a_node_and_the_event_is_all_hops() -> None:
     made = Aggregation(2, 4, 3.0)
-    records = made.records(graph(), Streams(5), Entropy())
+    records = made.records(graph(), made.draw(graph(), Streams(5), Entropy()))
     assert records.edge_index is None and records.x.shape == (400, 90)
     assert made.schema(Schema("graph", (30,), 3)) == Schema("table", (90,), 3)
     event = made.event()
@@ -126,7 +126,7 @@ def test_values_without_a_guarantee_are_refused(bad: tuple[int, int, float]) -> 
         Aggregation(*bad)
     table = ClientData(torch.zeros(3, 2), torch.zeros(3, dtype=torch.int64), *(torch.arange(1),) * 3)
     with pytest.raises(DataError, match="graph"):
-        Aggregation(1, 1, 1.0).records(table, Streams(0), Entropy())
+        Aggregation(1, 1, 1.0).draw(table, Streams(0), Entropy())
 
 
 def test_a_node_level_run_spends_its_aggregation_once_and_keeps_its_records(
@@ -152,6 +152,12 @@ def test_a_node_level_run_spends_its_aggregation_once_and_keeps_its_records(
         json.loads(line).get("label") for line in (tmp_path / "run" / "ledgers" / "a.jsonl").read_text().splitlines()
     ]
     assert labels.count("preparation") == 1 and len(labels) == len(set(labels))
+    features = unit_rows(graph(120, 8).x).numpy()
+    for path in (tmp_path / "run").rglob("*"):
+        assert not path.is_file() or features[3].tobytes() not in path.read_bytes(), path
     again = load_run(tmp_path / "run")
     assert torch.equal(again.simulation.dataset.clients["a"].x, run.simulation.dataset.clients["a"].x)
     assert torch.equal(again.weights("a").weights, run.weights("a").weights)
+    (tmp_path / "run" / "clients" / "a.aggregates").unlink()
+    with pytest.raises(RunError, match="never drawn again"):
+        load_run(tmp_path / "run")

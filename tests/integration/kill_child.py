@@ -22,7 +22,9 @@ def main() -> None:
     budget = Budget(200.0, 1e-5) if noised else None
     options = Options(evaluate_every=3, home_steps=3, record_transcript=True, budget=budget)
     train(
-        private.federation(rounds=PRIVATE_ROUNDS, noise_multiplier=6.0) if noised else tiny_federation(dataset, rounds=30),
+        private.federation(rounds=PRIVATE_ROUNDS, noise_multiplier=6.0)
+        if noised
+        else tiny_federation(dataset, rounds=30),
         dataset,
         out=out,
         resume=out.exists(),
