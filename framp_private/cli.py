@@ -219,7 +219,8 @@ def data_partition(
 
 
 def _default_name(settings: Config) -> str:
-    return "digits-private" if settings.dataset == "digits" else Path(settings.dataset).name
+    name = Path(settings.dataset).name
+    return name if settings.privacy is None else f"{name}-private"
 
 
 def _config(

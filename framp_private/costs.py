@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any, cast
 
 from framp_private.federated.accounts import claim_of
 from framp_private.federated.federation import Federation
 from framp_private.privacy import accounting
 from framp_private.privacy.claims import THIS_RUN, Claim, no_guarantee
-from framp_private.privacy.events import leaves
+from framp_private.privacy.events import Event, leaves
 from framp_private.protections import Channel
 
 
@@ -18,12 +19,7 @@ def planned_claim(federation: Federation, delta: float | None) -> Claim:
     """What the run may claim once all its planned releases are made."""
     if delta is None:
         return no_guarantee(federation.unit)
-    counts: Counter[str] = Counter()
-    values = 0
-    for event, count in federation.planned(next(iter(federation.budgets))):
-        counts += leaves(event.mechanism, count)
-        values += count * event.noise_values
-    spent = accounting.epsilon(counts, "add/remove", delta, values)
+    spent = _spent(federation.planned(next(iter(federation.budgets))), delta)
     return claim_of(federation.unit, spent, delta, federation.trust, THIS_RUN)
 
 
@@ -50,16 +46,17 @@ def epsilon_by_round(federation: Federation, delta: float, points: int = 8) -> l
     """(rounds done, epsilon) of a client that takes part in all of them, at evenly spaced rounds and the last."""
     client, rounds = next(iter(federation.budgets)), federation.rounds
     shown = sorted({max(1, round(rounds * place / points)) for place in range(1, points + 1)})
-    curve = []
-    for done in shown:
-        counts: Counter[str] = Counter()
-        values = 0
-        for event, count in federation.planned(client):
-            so_far = count if count == 1 and rounds > 1 else done
-            counts += leaves(event.mechanism, so_far)
-            values += so_far * event.noise_values
-        curve.append((done, accounting.epsilon(counts, "add/remove", delta, values)))
-    return curve
+    plan = federation.planned(client)
+    return [(done, _spent([(event, 1 if count == 1 else done) for event, count in plan], delta)) for done in shown]
+
+
+def _spent(plan: Sequence[tuple[Event, int]], delta: float) -> float:
+    """What events with their counts cost together."""
+    counts: Counter[str] = Counter()
+    for event, count in plan:
+        counts += leaves(event.mechanism, count)
+    values = sum(count * event.noise_values for event, count in plan)
+    return accounting.epsilon(counts, "add/remove", delta, values)
 
 
 def _noise(federation: Federation, channel: str) -> dict[str, float | None]:

@@ -119,17 +119,7 @@ def train(
         RunError: the folder cannot be used, or clients of federation and data set differ.
         FrampError: see `errors`; a folder then holds at most an unfinished run that can be resumed.
     """
-    if list(federation.budgets) != list(dataset.clients):
-        raise RunError("the federation's clients are not the data set's: pass list(dataset.clients) to federate")
-    network, schema = federation.network, dataset.schema
-    if network.n_classes != schema.n_classes:
-        raise ModelError(f"the network has {network.n_classes} outputs and the data {schema.n_classes} classes")
-    first = next(iter(dataset.clients.values()))
-    network.probe(first.x if first.edge_index is not None else first.x[:1], first.edge_index)
-    if exchanges and federation.record_level:
-        if first.edge_index is not None:
-            raise PlanError(GRAPHS)
-        network.check_separate(schema.input_shape)
+    _check_fit(federation, dataset, exchanges)
     with one_thread():
         described = dict(config or {})
         folder = _Folder(out, described, resume) if out is not None else None
@@ -164,6 +154,21 @@ def train(
         if folder is not None:
             folder.finish(summary, rows, described)
         return Run(simulation, summary, out)
+
+
+def _check_fit(federation: Federation, dataset: FederatedDataset, exchanges: bool) -> None:
+    """Refuses what does not fit together, or what no guarantee holds for, before anything is written or sent."""
+    if list(federation.budgets) != list(dataset.clients):
+        raise RunError("the federation's clients are not the data set's: pass list(dataset.clients) to federate")
+    network, schema = federation.network, dataset.schema
+    if network.n_classes != schema.n_classes:
+        raise ModelError(f"the network has {network.n_classes} outputs and the data {schema.n_classes} classes")
+    first = next(iter(dataset.clients.values()))
+    network.probe(first.x if first.edge_index is not None else first.x[:1], first.edge_index)
+    if exchanges and federation.record_level:
+        if first.edge_index is not None:
+            raise PlanError(GRAPHS)
+        network.check_separate(schema.input_shape)
 
 
 def _transcript(out: Path | None, wanted: bool, resume: bool) -> Transcript | None:

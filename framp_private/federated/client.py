@@ -105,9 +105,9 @@ class Client:
         repeated = digest == state.request
         if round_index < state.answered or (state.request and round_index == state.answered and not repeated):
             raise ProtocolError(f"round={round_index} was answered before: a client answers each round once")
-        self._check(message)
+        mask = self._check(message)
         self._spend(message)
-        reply, state = self._answer(message, state)
+        reply, state = self._answer(message, mask, state)
         return reply, replace(
             state, answered=round_index, request=digest, reply=reply if self.federation.randomised else b""
         )
@@ -119,21 +119,24 @@ class Client:
             state = replace(state, descriptor=value)
         return torch.from_numpy(state.descriptor), state
 
-    def _check(self, message: Request) -> None:
-        """Refuses a request that does not fit the federation, before anything is spent on it."""
+    def _check(self, message: Request) -> Tensor:
+        """Refuses a request that does not fit the federation, before anything is spent on it; returns the mask sent."""
+        none = torch.zeros(0, dtype=torch.bool)
         federation, network = self.federation, self.federation.network
         if isinstance(message, EnrolRequest):
             if "descriptor" not in federation.channels:
                 raise ProtocolError("no descriptor was agreed on: this federation has no such channel")
-            return
+            return none
         if (federation.pullback is Pullback.SERVER) != isinstance(message, TrainRequest):
             raise ProtocolError(
                 f"pullback={federation.pullback.value!r} was agreed, the request is a {type(message).__name__}"
             )
         if not 0 <= message.round_index < federation.rounds:
             raise ProtocolError(f"round={message.round_index} must lie in 0 .. {federation.rounds - 1}")
+        mask = none
         if isinstance(message, TrainRequest):
-            kept = int(decode_mask(message.mask, network.n_parameters).sum())
+            mask = torch.from_numpy(decode_mask(message.mask, network.n_parameters))
+            kept = int(mask.sum())
             if message.values.shape != (kept,) or not np.isfinite(message.values).all():
                 raise ProtocolError(f"the request's values do not fit its mask of {kept} coordinates")
         elif message.phi.shape != (federation.generator.n_phi,) or not np.isfinite(message.phi).all():
@@ -146,6 +149,8 @@ class Client:
             raise ProtocolError(
                 f"the request's prototypes must be {network.n_classes} x {network.feature_dim} finite values"
             )
+
+        return mask
 
     def _spend(self, message: Request) -> None:
         """Spends what the reply will cost, before it is computed."""
@@ -168,22 +173,21 @@ class Client:
         made = {f"round {message.round_index}/{channel}": federation.event(channel, self.name) for channel in channels}
         return {**first, **made}
 
-    def _answer(self, message: Request, state: ClientState) -> tuple[bytes, ClientState]:
+    def _answer(self, message: Request, mask: Tensor, state: ClientState) -> tuple[bytes, ClientState]:
         if isinstance(message, EnrolRequest):
             value = self.federation.describe(self.name, self.data)  # never stored: only what noise made of it is
             return encode(EnrolReply(self._protect("descriptor", value))), state
         update, state = (
-            self._train(message, state) if isinstance(message, TrainRequest) else self._train_phi(message, state)
+            self._train(message, mask, state) if isinstance(message, TrainRequest) else self._train_phi(message, state)
         )
         prototypes = b""
         if self.federation.aligns:
             prototypes = self._protect("prototypes", self._local_prototypes(message.round_index))
         return encode(TrainReply(message.federation, message.round_index, update, prototypes, b"")), state
 
-    def _train(self, message: TrainRequest, state: ClientState) -> tuple[bytes, ClientState]:
+    def _train(self, message: TrainRequest, mask: Tensor, state: ClientState) -> tuple[bytes, ClientState]:
         """Trains the submodel that was sent; uploads given minus trained on the mask's coordinates."""
         network = self.federation.network
-        mask = torch.from_numpy(decode_mask(message.mask, network.n_parameters))
         given = torch.zeros(network.n_parameters)
         given[mask] = torch.from_numpy(message.values)
         delta = given - self._trained(given, mask, message)
