@@ -240,7 +240,7 @@ class Client:
 
     def _protect(self, channel: Channel, value: np.ndarray) -> bytes:
         protection = self.federation.plan.protection(channel)
-        if self.observe is not None and protection.randomised:
-            deviation = protection.clip_norm * protection.noise_multiplier  # type: ignore[attr-defined]
+        deviation = getattr(protection, "deviation", None)
+        if self.observe is not None and protection.randomised and deviation is not None:
             self.observe(channel, "signal_to_noise", float(np.linalg.norm(value)) / (deviation * value.size**0.5))
         return protection.protect(value, self.entropy)

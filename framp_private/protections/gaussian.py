@@ -24,7 +24,25 @@ from framp_private.randomness import Entropy
 
 
 @dataclass(frozen=True)
-class LocalGaussian(Protection):
+class _Gaussian(Protection):
+    """What both have: a bound, the noise for it, and what carries the result."""
+
+    clip_norm: float
+    noise_multiplier: float
+    inner: Protection = PlainSum()
+
+    def __post_init__(self) -> None:
+        check_clip(self.clip_norm)
+        check_noise(self.noise_multiplier)
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation of the noise on each coordinate."""
+        return self.clip_norm * self.noise_multiplier
+
+
+@dataclass(frozen=True)
+class LocalGaussian(_Gaussian):
     """Each client adds its own noise to a sum over its records before it leaves: unit record, add/remove.
 
     Guarantees: adding or removing one record moves the sum by at most `clip_norm` in L2, as long as the sum was
@@ -40,19 +58,12 @@ class LocalGaussian(Protection):
         PrivacyParameterError: a bound or a multiplier outside its range.
     """
 
-    clip_norm: float
-    noise_multiplier: float
-    inner: Protection = PlainSum()
     randomised: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        check_clip(self.clip_norm)
-        check_noise(self.noise_multiplier)
 
     def protect(self, value: np.ndarray, entropy: Entropy) -> bytes:
         """The noised sum; call it once per release."""
         finite = np.nan_to_num(value, nan=0.0, posinf=0.0, neginf=0.0)
-        return self.inner.protect(add_gaussian(finite, self.clip_norm * self.noise_multiplier, entropy), entropy)
+        return self.inner.protect(add_gaussian(finite, self.deviation, entropy), entropy)
 
     def reveal(self, payload: bytes) -> np.ndarray:
         """One client's noised sum."""
@@ -74,7 +85,7 @@ class LocalGaussian(Protection):
 
 
 @dataclass(frozen=True)
-class CentralGaussian(Protection):
+class CentralGaussian(_Gaussian):
     """Each client's contribution is clipped as a whole; a trusted server adds noise to the sum.
 
     Unit client, add/remove. The divisor of what follows is the planned cohort, never the number of survivors.
@@ -88,15 +99,8 @@ class CentralGaussian(Protection):
         PrivacyParameterError: a bound or a multiplier outside its range.
     """
 
-    clip_norm: float
-    noise_multiplier: float
-    inner: Protection = PlainSum()
     randomised: ClassVar[bool] = False
     noises_total: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        check_clip(self.clip_norm)
-        check_noise(self.noise_multiplier)
 
     def protect(self, value: np.ndarray, entropy: Entropy) -> bytes:
         """The contribution with an L2 norm of at most `clip_norm`; one that is not finite becomes zero."""
@@ -134,9 +138,9 @@ class _NoisedSum:
         self._inner.add(client, payload)
 
     def close(self, exchange: Exchange) -> Total:
-        total, protection = self._inner.close(exchange), self._protection
-        deviation = protection.clip_norm * protection.noise_multiplier
-        return replace(total, value=add_gaussian(total.value, deviation, Entropy()).astype(np.float64))
+        total = self._inner.close(exchange)
+        noised = add_gaussian(total.value, self._protection.deviation, Entropy())
+        return replace(total, value=noised.astype(np.float64))
 
 
 def chain(outer: LocalGaussian | CentralGaussian, inner: Protection) -> LocalGaussian | CentralGaussian:
