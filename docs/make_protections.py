@@ -10,9 +10,14 @@ from pathlib import Path
 from framp_private import LocalSGD
 from framp_private.federated.dp_sgd import DpSGD
 from framp_private.privacy.events import Event
-from framp_private.protections import CentralGaussian, LocalGaussian, PlainSum, Protection
+from framp_private.protections import AdaptiveClip, CentralGaussian, LocalGaussian, PlainSum, Protection
 
-PROTECTIONS: tuple[Protection, ...] = (PlainSum(), LocalGaussian(1.0, 4.0), CentralGaussian(1.0, 1.1))
+PROTECTIONS: tuple[Protection, ...] = (
+    PlainSum(),
+    LocalGaussian(1.0, 4.0),
+    CentralGaussian(1.0, 1.1),
+    CentralGaussian(1.0, 1.1, adaptive=AdaptiveClip()),
+)
 TRAINERS = (LocalSGD(), DpSGD(steps=10, sampling_probability=0.1, noise_multiplier=1.5))
 HEAD = """# Protections
 

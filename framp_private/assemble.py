@@ -27,7 +27,7 @@ from framp_private.models.target import TargetNetwork
 from framp_private.models.vision import lenet, linear, perceptron, resnet18, small_cnn
 from framp_private.presets import PRESETS, name_of
 from framp_private.privacy.claims import Unit
-from framp_private.privatise import privatise
+from framp_private.privatise import Asked, privatise
 from framp_private.protections import PlainSum, Plan, Protection
 
 Settings = dict[str, Any]
@@ -171,7 +171,8 @@ def federation_of(
     method, bound, preparation = method_of(config), None, None
     if config.privacy is not None and method.exchanges:
         silenced = _silenced(config, config.privacy.unit)
-        private = privatise(method, network, config.privacy, config.rounds, declared, graph=graph)
+        asked = Asked(config.clients_per_round or len(declared), len(declared), config.cohorts)
+        private = privatise(method, network, config.privacy, config.rounds, declared, asked, graph=graph)
         method, plan, bound = private.method, private.plan, private.prototype_bound
         plan, preparation = replace(plan, **dict.fromkeys(silenced)), private.preparation
     else:
@@ -183,6 +184,7 @@ def federation_of(
         rounds=config.rounds,
         budgets=config.budgets,
         clients_per_round=config.clients_per_round,
+        cohorts=config.cohorts if method.exchanges else "fixed",
         plan=plan,
         prototype_bound=bound,
         declared=declared,

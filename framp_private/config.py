@@ -105,6 +105,14 @@ class SplitConfig(_Section):
     aggregation: float = Field(0.4, gt=0)
 
 
+class AdaptiveClipConfig(_Section):
+    """How the clip of clients' contributions follows their norms; without `deviation` a twentieth of the cohort."""
+
+    quantile: float = Field(0.5, gt=0, lt=1)
+    rate: float = Field(0.2, gt=0)
+    deviation: float | None = Field(None, gt=0)
+
+
 class PrivacyConfig(_Section):
     """What is guaranteed, and the bounds that the noise is sized for; the noise itself is calibrated, never set."""
 
@@ -118,6 +126,7 @@ class PrivacyConfig(_Section):
     prototype_clip_norm: float = Field(1.0, gt=0)
     count_share: float = Field(0.2, gt=0, lt=1)
     descriptor_clip_norm: float = Field(1.0, gt=0)
+    adaptive_clip: AdaptiveClipConfig | None = None
     hops: int = Field(1, ge=1)
     degree: int = Field(16, ge=1)
 
@@ -139,6 +148,7 @@ class Config(_Section):
     network: NetworkName = "auto"
     clients: int = Field(20, ge=1)
     clients_per_round: int | None = Field(None, ge=1)
+    cohorts: Literal["fixed", "poisson"] = "fixed"
     unseen_clients: int = Field(0, ge=0)
     partition: PartitionName = "dirichlet"
     alpha: float = Field(0.3, gt=0)

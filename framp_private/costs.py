@@ -20,15 +20,19 @@ def planned_claim(federation: Federation, delta: float | None) -> Claim:
     if delta is None:
         return no_guarantee(federation.unit)
     spent = _spent(federation.planned(next(iter(federation.budgets))), delta)
-    return claim_of(federation.unit, spent, delta, federation.trust, THIS_RUN)
+    return claim_of(federation.unit, spent, delta, federation.trust, THIS_RUN, federation.relation)
 
 
 def channel_costs(federation: Federation, delta: float) -> dict[str, dict[str, Any]]:
     """What each channel alone costs a client in the whole run; channel epsilons do not add up."""
     client = next(iter(federation.budgets))
     rows: dict[str, dict[str, Any]] = {}
-    named = [*federation.channels, "aggregation"]  # preparation comes last, where there is any
-    for channel, (event, count) in zip(named, federation.planned(client), strict=False):
+    rounds = federation.rounds
+    plan: dict[str, tuple[Event, int]] = {
+        name: (federation.event(name, client), 1 if name == "descriptor" else rounds) for name in federation.channels
+    }
+    prepared = {"aggregation": (federation.preparation.event(), 1)} if federation.preparation is not None else {}
+    for channel, (event, count) in {**plan, **prepared}.items():
         alone = accounting.epsilon(leaves(event.mechanism, count), event.relation, delta)
         rows[channel] = {
             "unit": event.unit,
@@ -56,12 +60,15 @@ def _spent(plan: Sequence[tuple[Event, int]], delta: float) -> float:
     for event, count in plan:
         counts += leaves(event.mechanism, count)
     values = sum(count * event.noise_values for event, count in plan)
-    return accounting.epsilon(counts, "add/remove", delta, values)
+    relation = plan[0][0].relation if plan else "add/remove"
+    return accounting.epsilon(counts, relation, delta, values)
 
 
 def _noise(federation: Federation, channel: str) -> dict[str, float | None]:
     """Clip norm and noise multiplier of what noises a channel: the trainer, its protection, or preparation."""
     source: object = federation.preparation
     if channel != "aggregation":
-        source = federation.trainer if channel == "update" else federation.plan.protection(cast(Channel, channel))
+        source = federation.plan.protection(cast(Channel, channel))
+        if channel == "update" and federation.trainer.event(0) is not None:
+            source = federation.trainer
     return {name: getattr(source, name, None) for name in ("clip_norm", "noise_multiplier", "sampling_probability")}

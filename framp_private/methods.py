@@ -25,6 +25,7 @@ from framp_private.models.hypernetwork import Generator, Hypernetwork, SharedBac
 from framp_private.models.psi import HypernetworkShape
 from framp_private.models.submodel import SubmodelRule
 from framp_private.models.target import TargetNetwork
+from framp_private.privacy.amplification import Cohorts
 from framp_private.protections import PlainSum, Plan
 from framp_private.randomness import Streams
 
@@ -124,6 +125,7 @@ def federate(
     rounds: int,
     budgets: Sequence[float] = BUDGETS,
     clients_per_round: int | None = None,
+    cohorts: Cohorts = "fixed",
     plan: Plan = UNPROTECTED,
     prototype_bound: PrototypeBound | None = None,
     declared: Mapping[str, int] | None = None,
@@ -134,7 +136,8 @@ def federate(
 
     Args:
         clients: names in order; client i gets `budgets[i mod len(budgets)]`.
-        rounds: planned rounds, >= 1. clients_per_round: default all. plan: a protection for each channel.
+        rounds: planned rounds, >= 1. clients_per_round: default all. cohorts: how they are chosen.
+        plan: a protection for each channel.
         prototype_bound: what one record may add to noised class sums. declared: public record numbers, by client.
         preparation: what made the records of graphs.
         seed: of initialisation, sampling and batches.
@@ -168,6 +171,7 @@ def federate(
         cohort=clients_per_round if clients_per_round is not None else len(clients),
         rounds=rounds,
         streams=Streams(seed),
+        cohorts=cohorts,
         weighting=method.weighting,
         prototype_records=method.prototype_records,
         prototype_bound=prototype_bound,

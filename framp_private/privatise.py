@@ -17,9 +17,10 @@ from framp_private.federated.prototypes import PrototypeBound
 from framp_private.federated.pullback import Pullback
 from framp_private.methods import Method
 from framp_private.models.target import TargetNetwork
+from framp_private.privacy.amplification import Cohorts
 from framp_private.privacy.calibrate import Calibration, Releases, calibrate
-from framp_private.privacy.events import Budget
-from framp_private.protections import CentralGaussian, LocalGaussian, PlainSum, Plan
+from framp_private.privacy.events import Budget, Relation
+from framp_private.protections import AdaptiveClip, CentralGaussian, LocalGaussian, PlainSum, Plan
 
 
 @dataclass(frozen=True)
@@ -36,29 +37,44 @@ class Privatised:
     preparation: Aggregation | None = None
 
 
+@dataclass(frozen=True)
+class Asked:
+    """How many clients of how many a round asks, and how they are chosen."""
+
+    cohort: int
+    clients: int
+    cohorts: Cohorts = "fixed"
+
+
 def privatise(
     method: Method,
     network: TargetNetwork,
     wanted: PrivacyConfig,
     rounds: int,
     declared: Mapping[str, int],
+    asked: Asked,
     *,
     graph: bool,
 ) -> Privatised:
     """A method with noise on every channel, at the wanted (epsilon, delta) for each record or each client.
 
-    Each round counts as if every client took part in it. Raises `ConfigError` for what has no such guarantee, and
-    `PrivacyParameterError` where no noise in reach meets the budget.
+    For records each round counts as if every client took part in it. Raises `ConfigError` for what has no such
+    guarantee, and `PrivacyParameterError` where no noise in reach meets the budget.
     """
     budget = Budget(wanted.epsilon, wanted.delta)
     if graph and wanted.unit == "client":
         raise ConfigError("privacy.unit='client' is not available for graphs: use 'record', which protects nodes")
+    if wanted.unit == "client":
+        found = _client_noise(releases(method, network, wanted, rounds), budget, asked)
+        return _client_level(method, wanted, found, max(declared.values()), asked)
+    if wanted.adaptive_clip is not None:
+        raise ConfigError(
+            "privacy.adaptive_clip follows the norms of whole clients' contributions: it needs privacy.unit=client"
+        )
     channels = dict(releases(method, network, wanted, rounds))
     if graph:
         channels["aggregation"] = Releases(wanted.hops, wanted.split.aggregation)
     found = calibrate(budget, channels)
-    if wanted.unit == "client":
-        return _client_level(method, wanted, found, max(declared.values()))
     made = _record_level(method, wanted, found)
     if not graph:
         return made
@@ -91,16 +107,47 @@ def _record_level(method: Method, wanted: PrivacyConfig, found: Calibration) -> 
     return Privatised(replace(method, trainer=trainer), plan, bound, found)
 
 
-def _client_level(method: Method, wanted: PrivacyConfig, found: Calibration, declared: int) -> Privatised:
+def _client_noise(channels: Mapping[str, Releases], budget: Budget, asked: Asked) -> Calibration:
+    """Noise multipliers of client-level channels.
+
+    One sample of clients feeds all channels of a round, so they are calibrated as one release of multiplier z, which is
+    then shared out: z_c = z / sqrt(share_c).
+    """
+    if asked.cohort >= asked.clients:
+        return calibrate(budget, channels)
+    first = next(iter(channels.values()))
+    joint = Releases(
+        first.count,
+        1.0,
+        asked.cohort / asked.clients,
+        sum(each.noise_values for each in channels.values()),
+        (asked.cohort, asked.clients) if asked.cohorts == "fixed" else None,
+    )
+    relation: Relation = "replace-one" if asked.cohorts == "fixed" else "add/remove"
+    found = calibrate(budget, {"all": joint}, relation)
+    total = sum(each.share for each in channels.values())
+    shared = {name: found.multipliers["all"] * (total / each.share) ** 0.5 for name, each in channels.items()}
+    return replace(found, multipliers=shared, channel_epsilons={})
+
+
+def _client_level(method: Method, wanted: PrivacyConfig, found: Calibration, declared: int, asked: Asked) -> Privatised:
     """Whole contributions clipped, noise on their sums by a trusted server; the descriptor stays home.
 
     Class sums are scaled so that a client with the largest declared number of records just fills the clip.
     """
     noise = found.multipliers
+    # with Poisson cohorts nobody at all may be asked, and the round must look like any other
+    inner = PlainSum(minimum=0 if asked.cohorts == "poisson" else 1)
+    given, adaptive = wanted.adaptive_clip, None
+    if given is not None:
+        adaptive = AdaptiveClip(given.quantile, given.rate, given.deviation or asked.cohort / 20)
+    prototypes = None
+    if "prototypes" in noise:
+        prototypes = CentralGaussian(wanted.prototype_clip_norm, noise["prototypes"], inner)
     plan = Plan(
         descriptor=None,
-        update=CentralGaussian(wanted.clip_norm, noise["update"]),
-        prototypes=CentralGaussian(wanted.prototype_clip_norm, noise["prototypes"]) if "prototypes" in noise else None,
+        update=CentralGaussian(wanted.clip_norm, noise["update"], inner, adaptive),
+        prototypes=prototypes,
         metrics=None,
     )
     bound = PrototypeBound(wanted.prototype_clip_norm / declared, wanted.count_share) if "prototypes" in noise else None

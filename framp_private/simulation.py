@@ -22,7 +22,7 @@ from framp_private.federated.federation import Federation
 from framp_private.federated.prototypes import GlobalPrototypes
 from framp_private.federated.pullback import StepState
 from framp_private.federated.round import enrol, run_round
-from framp_private.federated.server import ServerState, sample_cohort
+from framp_private.federated.server import ServerState
 from framp_private.home import HomeTraining
 from framp_private.models.submodel import Moments
 from framp_private.protections import Channel
@@ -131,7 +131,7 @@ class Simulation:
             return {"round": index + 1, "cohort": len(self.dataset.clients), "survivors": len(self.dataset.clients)}
         self.engine.begin(index)
         try:
-            self.accounts.spend_round(sample_cohort(self.federation, index))
+            self.accounts.spend_round(index)
             self.state, report = run_round(self.federation, self.state, self.engine.exchange)
         except (BelowThreshold, ReleaseLost):  # nothing is opened; what was spent stays spent; the next round is tried
             self.state = replace(self.state, round_index=index + 1)
@@ -192,9 +192,10 @@ class Simulation:
             named("descriptor/"),
             found.get("average"),
             facts["averaged"],
+            facts["clip"],
         )
         if self.exchanges:
-            self.accounts.replay(sample_cohort(self.federation, index) for index in range(checkpoint.round_index))
+            self.accounts.replay(checkpoint.round_index)
         self.engine.states |= {
             name: ClientState.from_bytes(value.numpy().tobytes()) for name, value in named("client/").items()
         }
@@ -216,6 +217,7 @@ class Simulation:
             "data": self.dataset.fingerprint,
             "step_count": self.state.step.count,
             "averaged": self.state.averaged,
+            "clip": self.state.clip,
             "traffic": self.engine.traffic.totals,
             "ledgers": {name: asdict(head) for name, head in self.accounts.heads().items()},
         }

@@ -58,10 +58,12 @@ THIRD_PARTY = {
     "cryptography": {"randomness.py"},
     "dp_accounting": {
         "privacy/accounting.py",
+        "privacy/amplification.py",
         "privacy/calibrate.py",
         "privacy/events.py",
         "privacy/ledger.py",
         "protections/gaussian.py",
+        "protections/central.py",
         "federated/aggregation.py",
         "federated/dp_sgd.py",
     },

@@ -640,11 +640,6 @@ def test_a_raw_descriptor_is_in_no_file_of_a_private_run(tmp_path: Path) -> None
         assert len(finished.simulation.engine.states[name].descriptor) == 0
 
 
-def test_partial_cohorts_keep_no_client_level_bound() -> None:
-    with pytest.raises(PlanError, match="takes its place"):
-        client_level(cohort=2)
-
-
 def test_an_unseen_client_has_no_account_and_so_no_model_to_take_away() -> None:
     dataset = tiny_dataset(6, 1)
     made = train(private.federation(dataset), dataset, options=Options(home_steps=1, budget=BUDGET))

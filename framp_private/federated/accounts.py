@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from framp_private.errors import LedgerError, ReleaseLost
 from framp_private.federated.federation import Federation
+from framp_private.federated.server import sample_cohort
 from framp_private.privacy.chain import Head
 from framp_private.privacy.claims import THIS_RUN, UNITS, Claim, Unit, no_guarantee, nothing_released
 from framp_private.privacy.events import Budget, Event, unprotected
@@ -63,11 +64,13 @@ class Account:
             )
 
 
-def claim_of(unit: Unit, epsilon: float, delta: float | None, trust_model: str, scope: str) -> Claim:
+def claim_of(
+    unit: Unit, epsilon: float, delta: float | None, trust_model: str, scope: str, relation: str = "add/remove"
+) -> Claim:
     """The claim behind a spent epsilon; none where it is infinite or no delta was asked for."""
     if delta is None or not math.isfinite(epsilon):
         return no_guarantee(unit, scope)
-    return Claim(unit, epsilon, delta, "add/remove", trust_model, scope)
+    return Claim(unit, epsilon, delta, relation, trust_model, scope)
 
 
 class Accounts:
@@ -96,7 +99,8 @@ class Accounts:
 
         def opened(path: str, owner: str) -> Account:
             file = folder / path if folder is not None else None
-            return Account(Ledger.open(file, unit=federation.unit, owner=owner, budget=budget), run)
+            ledger = Ledger.open(file, unit=federation.unit, relation=federation.relation, owner=owner, budget=budget)
+            return Account(ledger, run)
 
         self.federation = opened("ledger.jsonl", "federation")
         self.clients = {name: opened(f"ledgers/{name}.jsonl", name) for name in federation.budgets}
@@ -128,28 +132,32 @@ class Accounts:
         if "descriptor" in federation.channels:
             self._spend({"enrolment/descriptor": federation.event("descriptor", self._largest)})
 
-    def spend_round(self, cohort: Sequence[str]) -> None:
+    def spend_round(self, index: int) -> None:
         """The server's row for a round, before its first request.
+
+        Where a sample of clients is part of the guarantee every round costs all clients alike, asked or not.
 
         Raises:
             PrivacyBudgetExhausted: too little is left. ReleaseLost: the server noised this round's total before.
         """
+        events = self._federation.round_events(self._largest)
+        if self._federation.sampled:
+            self._spend({f"round {index}/{name}": event for name, event in events.items()})
+            return
         before = max(self._asked.values(), default=0)
-        self._asked.update(cohort)
-        after = max(self._asked.values())
-        if after > before:
-            channels = [channel for channel in self._federation.channels if channel != "descriptor"]
-            self._spend({f"round {before}/{name}": self._federation.event(name, self._largest) for name in channels})
+        self._asked.update(sample_cohort(self._federation, index))
+        if max(self._asked.values()) > before:
+            self._spend({f"round {before}/{name}": event for name, event in events.items()})
 
     def _spend(self, releases: Mapping[str, Event]) -> None:
         """A total that the server noised once is never noised again, even from an older checkpoint."""
         once = any(self._federation.plan.protection(name).noises_total for name in self._federation.channels)
         self.federation.spend(releases, seeded=self.seeded, resend=not once)
 
-    def replay(self, cohorts: Iterable[Sequence[str]]) -> None:
-        """Remembers who was asked in earlier rounds, after a restart."""
-        for cohort in cohorts:
-            self._asked.update(cohort)
+    def replay(self, rounds: int) -> None:
+        """Remembers who was asked in the first rounds, after a restart."""
+        for index in range(0 if self._federation.sampled else rounds):
+            self._asked.update(sample_cohort(self._federation, index))
 
     def heads(self) -> dict[str, Head]:
         """Row count and hash of every ledger, by owner."""
@@ -161,8 +169,13 @@ class Accounts:
             account.ledger.verify(heads.get(name))
 
     def epsilons(self) -> dict[str, float]:
-        """What each client has spent at the budget's delta; infinite without a guarantee."""
+        """What each client has spent at the budget's delta; infinite without a guarantee.
+
+        Where clients are sampled, a round costs also those who were not asked: what the federation has spent.
+        """
         delta = self.delta
+        if delta is not None and self._federation.sampled:
+            return dict.fromkeys(self.clients, self.federation.ledger.epsilon(delta))
         return {
             name: account.ledger.epsilon(delta) if delta is not None else math.inf
             for name, account in self.clients.items()
@@ -176,7 +189,9 @@ class Accounts:
         spent = max(self.epsilons().values())
         trust = self._federation.trust
         return tuple(
-            claim_of(unit, spent, delta, trust, self._scope) if name == unit else no_guarantee(name, self._scope)
+            claim_of(unit, spent, delta, trust, self._scope, self._federation.relation)
+            if name == unit
+            else no_guarantee(name, self._scope)
             for name in UNITS
         )
 

@@ -141,6 +141,7 @@ class Client:
                 raise ProtocolError(f"the request's values do not fit its mask of {kept} coordinates")
         elif message.phi.shape != (federation.generator.n_phi,) or not np.isfinite(message.phi).all():
             raise ProtocolError(f"the request's phi must be {federation.generator.n_phi} finite values")
+        self._check_clip(message)
         if message.prototypes.size and (
             message.prototypes.shape != (network.n_classes, network.feature_dim)
             or message.present.shape != (network.n_classes,)
@@ -151,6 +152,12 @@ class Client:
             )
 
         return mask
+
+    def _check_clip(self, message: TrainRequest | PhiRequest) -> None:
+        start = self.federation.plan.protection("update").starting_clip
+        clip = message.clip if isinstance(message, PhiRequest) else 0.0
+        if clip != 0.0 if not start else not 0 < clip < float("inf"):
+            raise ProtocolError(f"clip={clip} does not fit a federation whose clip begins with {start:g}")
 
     def _spend(self, message: Request) -> None:
         """Spends what the reply will cost, before it is computed."""
@@ -169,9 +176,9 @@ class Client:
         first = {"preparation": federation.preparation.event()} if federation.preparation is not None else {}
         if isinstance(message, EnrolRequest):
             return {**first, "enrolment/descriptor": federation.event("descriptor", self.name)}
-        channels = [channel for channel in federation.channels if channel != "descriptor"]
-        made = {f"round {message.round_index}/{channel}": federation.event(channel, self.name) for channel in channels}
-        return {**first, **made}
+        rounds = range(message.round_index + 1) if federation.sampled else [message.round_index]
+        each = federation.round_events(self.name)
+        return {**first, **{f"round {index}/{name}": event for index in rounds for name, event in each.items()}}
 
     def _answer(self, message: Request, mask: Tensor, state: ClientState) -> tuple[bytes, ClientState]:
         if isinstance(message, EnrolRequest):
@@ -215,7 +222,7 @@ class Client:
             resting=federation.rests(message.round_index),
             counted=federation.step.counted,
         )
-        return self._protect("update", value.astype(np.float32)), state
+        return self._protect("update", value.astype(np.float32), message.clip), state
 
     def _trained(self, given: Tensor, mask: Tensor, message: TrainRequest | PhiRequest) -> Tensor:
         federation = self.federation
@@ -238,8 +245,9 @@ class Client:
             rows = rows[torch.randperm(len(rows), generator=generator)[:limit]]
         return local_prototypes(federation.network, self.data, rows, federation.weighting, federation.prototype_bound)
 
-    def _protect(self, channel: Channel, value: np.ndarray) -> bytes:
+    def _protect(self, channel: Channel, value: np.ndarray, clip: float = 0.0) -> bytes:
         protection = self.federation.plan.protection(channel)
+        protection = protection.at(clip) if clip else protection
         deviation = getattr(protection, "deviation", None)
         if self.observe is not None and protection.randomised and deviation is not None:
             self.observe(channel, "signal_to_noise", float(np.linalg.norm(value)) / (deviation * value.size**0.5))

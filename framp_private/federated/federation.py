@@ -24,8 +24,9 @@ from framp_private.federated.pullback import Pullback, ServerStep, contribution_
 from framp_private.models.hypernetwork import Generator, SharedBackbone
 from framp_private.models.submodel import Moments, SubmodelRule, kept
 from framp_private.models.target import TargetNetwork
+from framp_private.privacy.amplification import Cohorts, joint, over_sample
 from framp_private.privacy.claims import Unit
-from framp_private.privacy.events import Event
+from framp_private.privacy.events import Event, Relation
 from framp_private.protections.base import Channel
 from framp_private.protections.plan import Plan
 from framp_private.randomness import Streams
@@ -41,7 +42,9 @@ class Federation:
         descriptor: how descriptors are made; unused by a shared backbone.
         step: how phi moves. plan: a protection for each channel. pullback: on which side J^T delta is computed.
         budgets: client -> share of the target network in (0, 1].
-        cohort: clients per round. rounds: planned number of rounds.
+        cohort: clients per round, in the mean if `cohorts` is `poisson`. rounds: planned number of rounds.
+        cohorts: `fixed` asks exactly `cohort` clients; `poisson` each independently with probability cohort / clients.
+            Seeded, unless a guarantee counts on the sample staying unknown: then drawn from `Entropy`.
         streams: seeded randomness of initialisation, sampling and batches.
         weighting: how prototypes are weighted.
         prototype_records: at most so many training records, drawn anew each round, make a client's class sums.
@@ -69,6 +72,7 @@ class Federation:
     cohort: int
     rounds: int
     streams: Streams
+    cohorts: Cohorts = "fixed"
     weighting: Weighting = "counts"
     prototype_records: int | None = None
     prototype_bound: PrototypeBound | None = None
@@ -124,6 +128,9 @@ class Federation:
 
     def event(self, channel: Channel, client: str) -> Event:
         """What one release by a client on a channel costs, from the value that makes it: trainer or protection."""
+        return self._over_sample(self._whole(channel, client))
+
+    def _whole(self, channel: Channel, client: str) -> Event:
         size = {
             "descriptor": self.descriptor.size(self.network),
             "update": self.update_size(self.budgets[client]),
@@ -131,6 +138,24 @@ class Federation:
         }[channel]
         made = self.trainer.event(size) if channel == "update" else None
         return made or self.plan.protection(channel).event(tuple(self.budgets), size)
+
+    @property
+    def sampled(self) -> bool:
+        """Whether the guarantee is for whole clients and counts on a sample of them: a round costs all alike."""
+        return self.cohort < len(self.budgets) and self.unit == "client"
+
+    def round_events(self, client: str) -> dict[str, Event]:
+        """What one round costs a client, by what the ledger calls it: an event for each channel.
+
+        Channels that all depend on one sample of clients are one event, the sampled composition of theirs.
+        """
+        channels: list[Channel] = [channel for channel in self.channels if channel != "descriptor"]
+        if self.sampled and len(channels) > 1:
+            return {"+".join(channels): self._over_sample(joint([self._whole(name, client) for name in channels]))}
+        return {channel: self.event(channel, client) for channel in channels}
+
+    def _over_sample(self, event: Event) -> Event:
+        return over_sample(event, self.cohort, len(self.budgets), self.cohorts)
 
     @cached_property
     def unit(self) -> Unit:
@@ -141,18 +166,26 @@ class Federation:
             raise PlanError("channels protect different units, record and client: units are never added, choose one")
         return units.pop() if units else "record"
 
+    @cached_property
+    def relation(self) -> Relation:
+        """The neighbouring relation of every event of this run."""
+        client = next(iter(self.budgets))
+        relations = {self.event(channel, client).relation for channel in self.channels}
+        return "replace-one" if relations == {"replace-one"} else "add/remove"
+
     @property
     def trust(self) -> str:
         """Whom the guarantee needs to be honest: the weakest demand that holds for all channels."""
+        if self.sampled:
+            return "trusted server, who alone knows which clients took part"
         if self.unit == "client":
             return "trusted server"
         return "any server: each client adds its own noise"
 
     def planned(self, client: str) -> list[tuple[Event, int]]:
         """Every release a client may make in this run, with its count: one per round and channel, then preparation."""
-        releases = [
-            (self.event(channel, client), 1 if channel == "descriptor" else self.rounds) for channel in self.channels
-        ]
+        releases = [(self.event("descriptor", client), 1)] if "descriptor" in self.channels else []
+        releases += [(event, self.rounds) for event in self.round_events(client).values()]
         return [*releases, (self.preparation.event(), 1)] if self.preparation is not None else releases
 
     def _check_private(self) -> None:
@@ -177,10 +210,13 @@ class Federation:
                 "the update channel is noised for a bound on one record that plain training does not keep: under a "
                 "record-level guarantee train with DpSGD"
             )
-        if whole and self.cohort < len(self.budgets):
+        if self.cohorts == "poisson" and not whole:
             raise PlanError(
-                f"clients_per_round={self.cohort} of {len(self.budgets)}: without one client another takes its place: "
-                "a fixed-size cohort does not keep the client-level bound; ask all clients in every round"
+                "cohorts='poisson' amplifies a guarantee for whole clients, and this run has none: use cohorts='fixed'"
+            )
+        if self.sampled and any(not event.private for event in events.values()):
+            raise PlanError(
+                "a sample of clients amplifies nothing while a channel is in the clear: protect all of them"
             )
         if "descriptor" in private and not self.descriptor.public:
             raise PlanError(
@@ -280,6 +316,7 @@ class Federation:
             "pullback": self.pullback.value,
             "budgets": list(self.budgets.items()),
             "cohort": self.cohort,
+            "cohorts": self.cohorts,
             "rounds": self.rounds,
             "seed": self.streams,
             "weighting": self.weighting,

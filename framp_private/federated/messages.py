@@ -61,7 +61,10 @@ class TrainRequest:
 
 @dataclass(frozen=True)
 class PhiRequest:
-    """phi: (n_phi,) float32, equal for all clients. first, second: moments for the ranking, or empty. Rest as above."""
+    """phi: (n_phi,) float32, equal for all clients. first, second: moments for the ranking, or empty. Rest as above.
+
+    clip: the bound on a contribution in this round where it adapts, else 0.
+    """
 
     federation: bytes
     round_index: int
@@ -70,6 +73,7 @@ class PhiRequest:
     second: np.ndarray
     prototypes: np.ndarray
     present: np.ndarray
+    clip: float
     CHANNELS: ClassVar[Mapping[str, str]] = {
         "phi": "update",
         "first": "update",

@@ -81,14 +81,15 @@ def run_round(federation: Federation, state: ServerState, exchange: Exchange) ->
     Raises:
         BelowThreshold: too few clients answered. ProtocolError, WireError: a reply that must be refused.
     """
-    plan, channels = federation.plan, [channel for channel in UPLOADS if channel in federation.channels]
-    cohort = server.sample_cohort(federation, state.round_index)
+    channels = [channel for channel in UPLOADS if channel in federation.channels]
+    cohort = server.draw_cohort(federation, state.round_index)
     requests = server.make_requests(federation, state, cohort)
     lifts, sizes = server.lifts(requests), server.value_sizes(federation)
 
     # Before the values travel: protocols that need keys or shares first make their trips here.
     sessions = {
-        channel: plan.protection(channel).open(cohort, sizes[channel], lifts[channel], exchange) for channel in channels
+        channel: server.protection(federation, state, channel).open(cohort, sizes[channel], lifts[channel], exchange)
+        for channel in channels
     }
 
     # Clients generate or receive their submodel, train, protect, answer.

@@ -16,7 +16,9 @@ from framp_private.federated.prototypes import GlobalPrototypes
 from framp_private.federated.pullback import Pullback, StepState, contribution_size, contributions
 from framp_private.models.mask_coding import decode_mask, encode_mask
 from framp_private.models.submodel import Moments
-from framp_private.protections.base import Channel, Lift, Total, plain_lift
+from framp_private.privacy.sampling import poisson_sample, uniform_sample
+from framp_private.protections.base import Channel, Lift, Protection, Total, plain_lift
+from framp_private.randomness import Entropy
 from framp_private.wire import encode
 
 
@@ -27,7 +29,7 @@ class ServerState:
     round_index: rounds finished. phi: (n_phi,). step: the optimiser's memory. prototypes: what clients align to.
     average: (n_phi,) the mean of phi over the last rounds, where that is served, and over how many; None before.
     moments: for importance scores that need them. descriptors: (d,) by client, empty without a server-side
-    hypernetwork.
+    hypernetwork. clip: of the update channel in the next round where it adapts, else 0.
     """
 
     round_index: int
@@ -38,6 +40,7 @@ class ServerState:
     descriptors: Mapping[str, Tensor] = field(default_factory=dict)
     average: Tensor | None = None
     averaged: int = 0
+    clip: float = 0.0
 
     @property
     def served(self) -> Tensor:
@@ -49,7 +52,8 @@ class ServerState:
         """Before enrolment and the first round."""
         network = federation.network
         none = GlobalPrototypes.none(network.n_classes, network.feature_dim)
-        return cls(0, federation.phi_0(), federation.step.initial(federation.generator), none)
+        clip = federation.plan.protection("update").starting_clip
+        return cls(0, federation.phi_0(), federation.step.initial(federation.generator), none, clip=clip)
 
 
 class SubmodelRequests(Mapping[str, bytes]):
@@ -124,6 +128,7 @@ class PhiRequests(Mapping[str, bytes]):
                 first,
                 second,
                 *_prototype_fields(federation, state),
+                state.clip,
             )
         )
 
@@ -161,8 +166,29 @@ def value_sizes(federation: Federation) -> dict[Channel, int | None]:
     return {"update": update, "prototypes": federation.prototypes_size()}
 
 
+def protection(federation: Federation, state: ServerState, channel: Channel) -> Protection:
+    """A channel's protection in the round to come."""
+    made = federation.plan.protection(channel)
+    return made.at(state.clip) if channel == "update" else made
+
+
+def draw_cohort(federation: Federation, round_index: int) -> tuple[str, ...]:
+    """Who is asked in a round, in the order of the roster.
+
+    A guarantee that counts on the sample needs one that nobody can foresee: no seed will do, and each call draws anew.
+    """
+    if not federation.sampled:
+        return sample_cohort(federation, round_index)
+    roster, size = list(federation.budgets), federation.cohort
+    if federation.cohorts == "poisson":
+        drawn = poisson_sample(len(roster), size / len(roster), Entropy()).tolist()
+    else:
+        drawn = uniform_sample(len(roster), size, Entropy()).tolist()
+    return tuple(roster[place] for place in drawn)
+
+
 def sample_cohort(federation: Federation, round_index: int) -> tuple[str, ...]:
-    """A uniform sample without replacement of `federation.cohort` clients, in the order of the roster."""
+    """A seeded uniform sample without replacement of `federation.cohort` clients, in the order of the roster."""
     roster = list(federation.budgets)
     if federation.cohort == len(roster):
         return tuple(roster)
@@ -198,6 +224,7 @@ def apply(federation: Federation, state: ServerState, totals: Mapping[Channel, T
         moments=moments,
         average=average,
         averaged=averaged,
+        clip=federation.plan.protection("update").after(state.clip, totals["update"], federation.cohort),
     )
 
 

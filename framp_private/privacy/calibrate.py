@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dp_accounting import DpEvent, GaussianDpEvent, PoissonSampledDpEvent
+from dp_accounting import DpEvent, GaussianDpEvent, PoissonSampledDpEvent, SampledWithoutReplacementDpEvent
 
 from framp_private.errors import PrivacyParameterError
 from framp_private.privacy import accounting
@@ -35,12 +35,15 @@ class Releases:
     Args:
         count: >= 1. sampling: in (0, 1]; 1 for a release over all records.
         share: of mu^2, > 0; shares are normalised over the channels. noise_values: drawn by one release.
+        drawn_of: (sample, population) where instead a sample of fixed size is drawn without replacement: the sum then
+            moves by twice the clip, and neighbours are replace-one.
     """
 
     count: int
     share: float
     sampling: float = 1.0
     noise_values: int = 0
+    drawn_of: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         if self.count < 1 or not 0 < self.sampling <= 1 or not 0 < self.share < math.inf:
@@ -50,7 +53,7 @@ class Releases:
             )
 
     def multiplier(self, mu: float) -> float:
-        """The noise multiplier with which these releases come to `mu`."""
+        """The noise multiplier with which these releases come to about `mu`."""
         if self.sampling == 1:
             return math.sqrt(self.count) / mu
         return float(math.log1p((mu / self.sampling) ** 2 / self.count) ** -0.5)
@@ -58,6 +61,9 @@ class Releases:
     def event(self, multiplier: float) -> DpEvent:
         """One release."""
         gaussian = GaussianDpEvent(multiplier)
+        if self.drawn_of is not None:
+            sample, population = self.drawn_of
+            return SampledWithoutReplacementDpEvent(population, sample, GaussianDpEvent(multiplier / 2))
         return gaussian if self.sampling == 1 else PoissonSampledDpEvent(self.sampling, gaussian)
 
 

@@ -7,10 +7,7 @@ from framp_private.protections.base import (
     ServerView as ServerView,
     Total as Total,
 )
-from framp_private.protections.gaussian import (
-    CentralGaussian as CentralGaussian,
-    LocalGaussian as LocalGaussian,
-    chain as chain,
-)
+from framp_private.protections.central import AdaptiveClip as AdaptiveClip, CentralGaussian as CentralGaussian
+from framp_private.protections.gaussian import LocalGaussian as LocalGaussian, chain as chain
 from framp_private.protections.plain import PlainSum as PlainSum
 from framp_private.protections.plan import Plan as Plan

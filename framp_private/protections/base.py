@@ -91,11 +91,27 @@ class Protection(Protocol):
 
     `randomised` says that `protect` draws from `Entropy`, so that what it made must be stored and resent,
     never made again. `noises_total` says that the server draws noise, so that no round may be repeated once what
-    came of it was sent.
+    came of it was sent. Where the clip adapts from round to round, `starting_clip` is positive, `at` is the protection
+    with the clip of some round, and `after` the clip of the next.
     """
 
     randomised: ClassVar[bool]
     noises_total: ClassVar[bool] = False
+
+    @property
+    def starting_clip(self) -> float:
+        """The clip of the first round where it adapts, else 0."""
+        return 0.0
+
+    def at(self, clip_norm: float) -> Protection:
+        """This protection with the clip of some round; itself where the clip does not adapt."""
+        del clip_norm
+        return self
+
+    def after(self, now: float, total: Total, planned: float) -> float:
+        """The clip of the next round, from this round's clip and total and the planned, public number of clients."""
+        del total, planned
+        return now
 
     def protect(self, value: np.ndarray, entropy: Entropy) -> bytes:
         """What leaves the client for `value` (any shape, float32). Redrawing noise averages it away: call it once."""

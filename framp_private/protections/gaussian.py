@@ -1,4 +1,4 @@
-"""Gaussian noise on a channel: from each client for records, or from a trusted server for whole clients.
+"""Gaussian noise on a channel from each client, for records; what trusted servers do is in `protections/central.py`.
 
 Clip and noise stand in one value, because two numbers that must agree otherwise drift apart. The standard deviation
 of the noise is clip_norm * noise_multiplier on each coordinate (Dwork and Roth 2014, appendix A; accounted exactly
@@ -9,22 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 from dp_accounting import GaussianDpEvent
 
-from framp_private.errors import ProtocolError
-from framp_private.privacy.clipping import check_clip, check_noise, clip_vector
+from framp_private.privacy.clipping import check_clip, check_noise
 from framp_private.privacy.events import Event
 from framp_private.privacy.noise import add_gaussian
-from framp_private.protections.base import Exchange, Lift, Protection, ServerView, Session, Total
+from framp_private.protections.base import Exchange, Lift, Protection, ServerView, Session
 from framp_private.protections.plain import PlainSum
 from framp_private.randomness import Entropy
 
 
 @dataclass(frozen=True)
-class _Gaussian(Protection):
+class Gaussian(Protection):
     """What both have: a bound, the noise for it, and what carries the result."""
 
     clip_norm: float
@@ -42,7 +41,7 @@ class _Gaussian(Protection):
 
 
 @dataclass(frozen=True)
-class LocalGaussian(_Gaussian):
+class LocalGaussian(Gaussian):
     """Each client adds its own noise to a sum over its records before it leaves: unit record, add/remove.
 
     Guarantees: adding or removing one record moves the sum by at most `clip_norm` in L2, as long as the sum was
@@ -84,65 +83,9 @@ class LocalGaussian(_Gaussian):
         return replace(view, trust="nobody: each client adds its own noise")
 
 
-@dataclass(frozen=True)
-class CentralGaussian(_Gaussian):
-    """Each client's contribution is clipped as a whole; a trusted server adds noise to the sum.
-
-    Unit client, add/remove. The divisor of what follows is the planned cohort, never the number of survivors.
-
-    Args:
-        clip_norm: L2 bound on one client's contribution, in (0, inf).
-        noise_multiplier: noise standard deviation over clip_norm, in (0, inf).
-        inner: what carries the clipped contributions.
-
-    Raises:
-        PrivacyParameterError: a bound or a multiplier outside its range.
-    """
-
-    randomised: ClassVar[bool] = False
-    noises_total: ClassVar[bool] = True
-
-    def protect(self, value: np.ndarray, entropy: Entropy) -> bytes:
-        """The contribution with an L2 norm of at most `clip_norm`; one that is not finite becomes zero."""
-        return self.inner.protect(clip_vector(value, self.clip_norm), entropy)
-
-    def reveal(self, payload: bytes) -> np.ndarray:
-        """One client's clipped contribution; raises `ProtocolError` if its norm is above the clip."""
-        value = self.inner.reveal(payload)
-        norm = float(np.linalg.norm(value.astype(np.float64)))
-        if norm > self.clip_norm:
-            raise ProtocolError(f"a contribution arrived with norm {norm:.6g}, above clip_norm={self.clip_norm:g}")
-        return value
-
-    def open(self, cohort: Sequence[str], size: int | None, lift: Lift, exchange: Exchange) -> Session:
-        """A session that checks every norm and noises the total."""
-        return _NoisedSum(self, self.inner.open(cohort, size, lift, exchange))
-
-    def event(self, cohort: Sequence[str], size: int = 0) -> Event:
-        """One Gaussian release of `size` values by the federation."""
-        del cohort
-        return Event(GaussianDpEvent(self.noise_multiplier), "client", noise_values=size)
-
-    def server_view(self) -> ServerView:
-        """Everything: the server is trusted with each client's clipped contribution."""
-        view = self.inner.server_view()
-        return replace(view, trust="the server: it sees contributions and adds the noise")
+Outer = TypeVar("Outer", bound=Gaussian)
 
 
-class _NoisedSum:
-    def __init__(self, protection: CentralGaussian, inner: Session) -> None:
-        self._protection, self._inner = protection, inner
-
-    def add(self, client: str, payload: bytes) -> None:
-        self._protection.reveal(payload)
-        self._inner.add(client, payload)
-
-    def close(self, exchange: Exchange) -> Total:
-        total = self._inner.close(exchange)
-        noised = add_gaussian(total.value, self._protection.deviation, Entropy())
-        return replace(total, value=noised.astype(np.float64))
-
-
-def chain(outer: LocalGaussian | CentralGaussian, inner: Protection) -> LocalGaussian | CentralGaussian:
+def chain(outer: Outer, inner: Protection) -> Outer:
     """`outer` around `inner`: what the client makes of a value passes through both, outermost first."""
     return replace(outer, inner=inner)

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from framp_private.errors import BelowThreshold, ProtocolError
+from framp_private.errors import BelowThreshold, PlanError, ProtocolError
 from framp_private.privacy.events import Event, unprotected
 from framp_private.protections.base import Exchange, Lift, Protection, ServerView, Session, Total
 from framp_private.randomness import Entropy
@@ -30,11 +30,18 @@ class PlainSum(Protection):
     """The plain sum: epsilon is infinite and the server sees every client's value.
 
     Args:
-        minimum: survivors below which the total is refused.
+        minimum: survivors below which the total is refused; at 0 the sum over nobody is zero.
+
+    Raises:
+        PlanError: a negative minimum.
     """
 
     minimum: int = 1
     randomised: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if self.minimum < 0:
+            raise PlanError(f"minimum={self.minimum} survivors: use 0 or more")
 
     def protect(self, value: np.ndarray, entropy: Entropy) -> bytes:
         """The value itself, as float32; raises `ProtocolError` if it is not finite."""
@@ -88,6 +95,8 @@ class _RunningSum:
     def close(self, exchange: Exchange) -> Total:
         del exchange
         self._flush()
+        if self._total is None and not self._protection.minimum and self._size is not None:
+            return Total(np.zeros(self._size), 0)
         if self._total is None or self._count < self._protection.minimum:
             raise BelowThreshold(
                 f"survivors={self._count}, at least {max(1, self._protection.minimum)} are needed: "
