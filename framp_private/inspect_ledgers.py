@@ -22,14 +22,23 @@ def ledger_files(folder: Path) -> list[Path]:
 
 
 def ledger_rows(folder: Path, delta: float) -> list[dict[str, Any]]:
-    """One row for each account: owner, unit, relation, releases, epsilon (None without a guarantee) at delta."""
-    rows = []
+    """One row for each account: owner, releases, and the claim behind them; epsilon is None without a guarantee.
+
+    An account of a whole client has spent at least what the federation has: the larger one is shown.
+    """
+    rows: list[dict[str, Any]] = []
+    trust = _trust(folder)
     for path in ledger_files(folder):
         genesis = read_chain(path)[0]
         ledger = Ledger.open(
             path, unit=genesis["unit"], relation=genesis["relation"], owner=genesis["owner"], repair=False
         )
         spent = ledger.epsilon(delta)
+        if (
+            ledger.unit == "client" and rows
+        ):  # a sampled round costs also those who were not asked and do not know of it
+            whole = rows[0]["epsilon"]
+            spent = max(spent, math.inf if whole is None else float(whole))
         rows.append(
             {
                 "owner": ledger.owner,
@@ -38,6 +47,8 @@ def ledger_rows(folder: Path, delta: float) -> list[dict[str, Any]]:
                 "releases": ledger.releases,
                 "epsilon": spent if math.isfinite(spent) else None,
                 "delta": delta,
+                "trust_model": trust.get(ledger.unit, "as the run's summary says"),
+                "scope": "all releases in this ledger",
             }
         )
     return rows
@@ -53,6 +64,14 @@ def verify_ledgers(folder: Path) -> list[str]:
         known = f"tail as in {source}" if owner in heads else "tail unverified: no known head"
         lines.append(f"{owner}: {head.rows} rows, whole; {known}")
     return lines
+
+
+def _trust(folder: Path) -> dict[str, str]:
+    """By unit, whom the guarantee needs to be honest; a ledger knows events alone, a finished run's summary says it."""
+    summary = folder / "summary.json"
+    if not summary.is_file():
+        return {}
+    return {unit: str(row["trust_model"]) for unit, row in json.loads(summary.read_text())["privacy"].items()}
 
 
 def known_heads(folder: Path) -> tuple[dict[str, Head], str]:

@@ -115,7 +115,10 @@ def calibration_table(found: Calibration, channels: Mapping[str, Releases]) -> R
     for name, each in channels.items():
         noise, alone = found.multipliers[name], found.channel_epsilons[name]
         table.add_row(name, str(each.count), f"{each.sampling:g}", f"{noise:.4f}", f"{alone:.3f}")
-    total = f"together: epsilon {found.epsilon:.4f} at delta {found.delta:g}; channel epsilons do not add up"
+    total = (
+        f"together: epsilon {found.epsilon:.4f} at delta {found.delta:g}, unit record, add/remove, any server: each "
+        "client adds its own noise, scope: one run; channel epsilons do not add up"
+    )
     return Group(table, Text(total))
 
 
@@ -127,7 +130,8 @@ def ledger_table(rows: Sequence[Mapping[str, Any]], delta: float) -> RenderableT
     for row in rows:
         spent = "none" if row["epsilon"] is None else f"{row['epsilon']:.4f}"
         table.add_row(row["owner"], row["unit"], row["relation"], str(row["releases"]), spent)
-    return table
+    terms = dict.fromkeys(f"trust model: {row['trust_model']}; scope: {row['scope']}" for row in rows)
+    return Group(table, *(Text(line) for line in terms))
 
 
 def partition_table(dataset: FederatedDataset) -> RenderableType:
@@ -166,6 +170,8 @@ def _privacy_table(summary: Mapping[str, Any]) -> Table:
         spent = "none" if row["epsilon"] is None else f"{row['epsilon']:.3f}"
         noise = "–" if row["noise_multiplier"] is None else f"{row['noise_multiplier']:.3f}"
         table.add_row(channel, row["unit"], spent, noise, _share(row["clip_fraction"]), _share(row["signal_to_noise"]))
+    table.caption = "each channel alone, under the terms of the claim below; channel epsilons do not add up"
+    table.caption_justify = "left"
     return table
 
 

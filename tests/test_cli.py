@@ -212,7 +212,10 @@ def test_ledgers_are_shown_and_verified(capsys: pytest.CaptureFixture[str]) -> N
     assert main(["ledger", "show", "run", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out.split("report.html\n")[-1])
     assert rows[0]["owner"] == "federation" and all(7.9 < row["epsilon"] <= 8 for row in rows)
+    assert all("adds its own noise" in row["trust_model"] and row["scope"] for row in rows)
     assert main(["ledger", "show", "run"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "trust model: any server: each client adds its own noise; scope: all releases" in shown
     assert main(["ledger", "verify", "run"]) == 0
     assert "tail as in summary.json" in capsys.readouterr().out
     path = Path("run/ledgers/client-01.jsonl")
@@ -253,7 +256,9 @@ def test_calibrate_prints_multipliers_and_what_channels_spend(capsys: pytest.Cap
     ]
     assert main([*call, "--split", "update=0.7,prototypes=0.25,descriptor=0.05"]) == 0
     printed = capsys.readouterr().out
-    assert "do not add up" in printed and all(len(line) <= 80 for line in printed.splitlines())
+    for words in ("do not add up", "unit record", "add/remove", "any server", "scope: one run"):
+        assert words in " ".join(printed.split())
+    assert all(len(line) <= 80 for line in printed.splitlines())
     assert main([*call, "--split", "update=1", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert list(found["multipliers"]) == ["update"] and 7.98 < found["epsilon"] <= 8

@@ -16,6 +16,7 @@ from framp_private.federated import server
 from framp_private.federated.client import ClientState
 from framp_private.federated.messages import PhiRequest
 from framp_private.federated.server import ServerState
+from framp_private.inspect_ledgers import ledger_rows
 from framp_private.privacy import accounting
 from framp_private.privacy.amplification import joint, over_sample
 from framp_private.privacy.events import Budget, Event, leaves
@@ -108,6 +109,9 @@ def test_every_round_costs_every_client_alike(cohorts: str, tmp_path: Path) -> N
     assert summary["privacy"]["record"]["epsilon"] is None
     opened = json.loads((tmp_path / "run" / "ledger.jsonl").read_text().splitlines()[0])
     assert (opened["unit"], opened["relation"]) == ("client", made.relation)
+    shown = ledger_rows(tmp_path / "run", 1e-5)
+    assert len(shown) == 7 and all(row["epsilon"] >= claim["epsilon"] - 1e-9 for row in shown)
+    assert {row["trust_model"] for row in shown} == {claim["trust_model"]}
 
 
 def test_a_round_over_nobody_releases_noise_like_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
