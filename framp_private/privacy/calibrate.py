@@ -19,11 +19,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dp_accounting import DpEvent, GaussianDpEvent, PoissonSampledDpEvent, SampledWithoutReplacementDpEvent
+from dp_accounting import DpEvent, GaussianDpEvent, PoissonSampledDpEvent
 
 from framp_private.errors import PrivacyParameterError
 from framp_private.privacy import accounting
-from framp_private.privacy.events import Budget, Relation, leaves
+from framp_private.privacy.amplification import over_sample
+from framp_private.privacy.events import Budget, Event, Relation, leaves
 
 TOLERANCE = 1e-3
 
@@ -63,7 +64,7 @@ class Releases:
         gaussian = GaussianDpEvent(multiplier)
         if self.drawn_of is not None:
             sample, population = self.drawn_of
-            return SampledWithoutReplacementDpEvent(population, sample, GaussianDpEvent(multiplier / 2))
+            return over_sample(Event(gaussian, "client"), sample, population, "fixed").mechanism
         return gaussian if self.sampling == 1 else PoissonSampledDpEvent(self.sampling, gaussian)
 
 
