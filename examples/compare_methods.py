@@ -59,6 +59,8 @@ def main() -> None:
     runs = {method: [run(arguments, method, seed) for seed in arguments.seeds] for method in arguments.methods}
     for kind in ("local", "union", "unseen", "after_local_training"):
         names, first = values(runs[arguments.methods[0]], kind)
+        if np.isnan(first).all():  # a federation without unseen clients, or a run that trains at home all along
+            continue
         print(f"\n### {kind.replace('_', ' ')}, {len(arguments.seeds)} seeds\n")
         print("| method | " + " | ".join(names) + " |\n|---|" + "---|" * len(names))
         for method, summaries in runs.items():
@@ -66,13 +68,17 @@ def main() -> None:
             sd = table.std(0, ddof=1) if len(table) > 1 else np.zeros(len(names))
             print(
                 f"| {method} | "
-                + " | ".join(f"{m:.3f} ± {s:.3f}" for m, s in zip(table.mean(0), sd, strict=True))
+                + " | ".join(
+                    "–" if np.isnan(m) else f"{m:.3f} ± {s:.3f}" for m, s in zip(table.mean(0), sd, strict=True)
+                )
                 + " |"
             )
         for method in arguments.methods[1:] if len(arguments.seeds) > 1 else []:
             difference = first - values(runs[method], kind)[1]
             half = t.ppf(0.975, len(difference) - 1) * difference.std(0, ddof=1) / len(difference) ** 0.5
-            cells = (f"{m:+.3f} ± {h:.3f}" for m, h in zip(difference.mean(0), half, strict=True))
+            cells = (
+                "–" if np.isnan(m) else f"{m:+.3f} ± {h:.3f}" for m, h in zip(difference.mean(0), half, strict=True)
+            )
             print(f"| {arguments.methods[0]} minus {method}, 95 % | " + " | ".join(cells) + " |")
 
 
