@@ -26,7 +26,6 @@ from framp_private.models.tabular import mlp
 from framp_private.models.target import TargetNetwork
 from framp_private.models.vision import lenet, linear, perceptron, resnet18, small_cnn
 from framp_private.presets import PRESETS, name_of
-from framp_private.privacy.claims import Unit
 from framp_private.privatise import Asked, privatise
 from framp_private.protections import PlainSum, Plan, Protection
 
@@ -135,9 +134,9 @@ def network_of(config: Config, schema: Schema) -> TargetNetwork:
 def trained_schema(config: Config, schema: Schema) -> Schema:
     """What a run trains on: under a guarantee for nodes, records that were made of a graph."""
     wanted = config.privacy
-    if wanted is None or schema.kind != "graph" or not method_of(config).exchanges:
+    if wanted is None or wanted.protects == "nothing" or schema.kind != "graph" or not method_of(config).exchanges:
         return schema
-    return Aggregation(wanted.hops, wanted.degree, 1.0).schema(schema)
+    return Aggregation(wanted.hops, 1, 1.0).schema(schema)
 
 
 def plan_of(config: Config) -> Plan:
@@ -170,9 +169,10 @@ def federation_of(
     """
     method, bound, preparation = method_of(config), None, None
     if config.privacy is not None and method.exchanges:
-        silenced = _silenced(config, config.privacy.unit)
+        wanted = config.privacy
+        silenced = _silenced(config, wanted.unit if wanted.protects == "nodes" else wanted.protects)
         asked = Asked(config.clients_per_round or len(declared), len(declared), config.cohorts)
-        private = privatise(method, network, config.privacy, config.rounds, declared, asked, graph=graph)
+        private = privatise(method, network, wanted, config.rounds, declared, asked, graph=graph)
         method, plan, bound = private.method, private.plan, private.prototype_bound
         plan, preparation = replace(plan, **dict.fromkeys(silenced)), private.preparation
     else:
@@ -196,18 +196,20 @@ def federation_of(
 _FITTING = {
     "record": {"update": "dp-sgd", "prototypes": "local-gaussian", "descriptor": "local-gaussian"},
     "client": {"update": "central-gaussian", "prototypes": "central-gaussian", "descriptor": "none"},
+    "edges": {"update": "auto", "prototypes": "auto", "descriptor": "auto"},
+    "nothing": {"update": "dp-sgd", "prototypes": "plain", "descriptor": "plain"},
 }
-"""By unit, the protection that keeps the guarantee on each channel; `auto` means it."""
+"""By what is protected, the protection that keeps the guarantee on each channel; `auto` means it."""
 
 
-def _silenced(config: Config, unit: Unit) -> list[str]:
+def _silenced(config: Config, protected: str) -> list[str]:
     """Channels that the config forbids. Raises `ConfigError` for one whose protection contradicts the guarantee."""
     chosen = config.protections.model_dump()
-    for channel, fitting in _FITTING[unit].items():
+    for channel, fitting in _FITTING[protected].items():
         if chosen[channel] not in ("auto", "none", fitting):
             raise ConfigError(
                 f"protections.{channel}={chosen[channel]!r} does not keep the guarantee that privacy asks for, of unit "
-                f"{unit}: use protections.{channel}=auto, or privacy=none"
+                f"{protected}: use protections.{channel}=auto, or privacy=none"
             )
     return [channel for channel, name in chosen.items() if name == "none"]
 

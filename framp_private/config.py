@@ -127,6 +127,7 @@ class PrivacyConfig(_Section):
     count_share: float = Field(0.2, gt=0, lt=1)
     descriptor_clip_norm: float = Field(1.0, gt=0)
     adaptive_clip: AdaptiveClipConfig | None = None
+    protects: Literal["nodes", "edges", "nothing"] = "nodes"
     hops: int = Field(1, ge=1)
     degree: int = Field(16, ge=1)
 

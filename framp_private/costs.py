@@ -18,9 +18,9 @@ from framp_private.protections import Channel
 def planned_claim(federation: Federation, delta: float | None) -> Claim:
     """What the run may claim once all its planned releases are made."""
     if delta is None:
-        return no_guarantee(federation.unit)
+        return no_guarantee(federation.unit, why=federation.why)
     spent = _spent(federation.planned(next(iter(federation.budgets))), delta)
-    return claim_of(federation.unit, spent, delta, federation.trust, THIS_RUN, federation.relation)
+    return claim_of(federation, spent, delta, THIS_RUN)
 
 
 def channel_costs(federation: Federation, delta: float) -> dict[str, dict[str, Any]]:

@@ -14,6 +14,7 @@
     ├── CheckpointError       a checkpoint that is missing, truncated or altered
     ├── PrivacyParameterError an epsilon, delta, clip or noise that no guarantee can be made of
     ├── LedgerError           a ledger that does not verify
+    ├── CryptoError           a key, a signature or a sealed message that is not what it should be
     ├── PrivacyBudgetExhausted    a release that would cost more than is left
     ├── ReleaseLost           a release that was spent and whose bytes are gone
     └── RunError              a run folder that cannot be used as asked
@@ -27,6 +28,7 @@ __all__ = [
     "BelowThreshold",
     "CheckpointError",
     "ConfigError",
+    "CryptoError",
     "DataError",
     "FrampError",
     "LedgerError",
@@ -94,6 +96,10 @@ class CheckpointError(FrampError):
 
 class LedgerError(FrampError):
     """A ledger does not verify, or an entry does not belong to it."""
+
+
+class CryptoError(FrampError):
+    """A key, a signature, a share or a sealed message is refused; it does not say more."""
 
 
 class PrivacyParameterError(FrampError):

@@ -9,6 +9,7 @@ from typing import Any
 
 from framp_private.checkpoint import load_checkpoint
 from framp_private.errors import LedgerError
+from framp_private.federated.row_signer import row_signed
 from framp_private.privacy.chain import Head, read_chain
 from framp_private.privacy.ledger import Ledger, verify
 
@@ -60,9 +61,11 @@ def verify_ledgers(folder: Path) -> list[str]:
     lines = []
     for path in ledger_files(folder):
         owner = str(read_chain(path)[0]["owner"])
-        head = verify(path, heads.get(owner))
+        head = verify(path, heads.get(owner), row_signed)
         known = f"tail as in {source}" if owner in heads else "tail unverified: no known head"
-        lines.append(f"{owner}: {head.rows} rows, whole; {known}")
+        signer = str(read_chain(path)[0]["signer"])
+        signed = f"signed by {signer[:16]}" if signer else "not signed"
+        lines.append(f"{owner}: {head.rows} rows, whole, {signed}; {known}")
     return lines
 
 
@@ -82,4 +85,4 @@ def known_heads(folder: Path) -> tuple[dict[str, Head], str]:
     else:
         checkpoint = load_checkpoint(folder / "checkpoint")
         stored, source = (checkpoint.facts["ledgers"], "the checkpoint") if checkpoint is not None else ({}, "")
-    return {owner: Head(**row) for owner, row in stored.items()}, source
+    return {owner: Head(row["rows"], row["hash"]) for owner, row in stored.items()}, source

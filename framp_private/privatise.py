@@ -6,12 +6,12 @@ Presets and config files name epsilon; the noise multipliers come from here, by 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from framp_private.config import PrivacyConfig
 from framp_private.errors import ConfigError
 from framp_private.federated.aggregation import Aggregation
-from framp_private.federated.dp_sgd import DpSGD
+from framp_private.federated.dp_sgd import DpSGD, GraphDpSGD
 from framp_private.federated.local_training import LocalSGD
 from framp_private.federated.prototypes import PrototypeBound
 from framp_private.federated.pullback import Pullback
@@ -20,7 +20,7 @@ from framp_private.models.target import TargetNetwork
 from framp_private.privacy.amplification import Cohorts
 from framp_private.privacy.calibrate import Calibration, Releases, calibrate
 from framp_private.privacy.events import Budget, Relation
-from framp_private.protections import AdaptiveClip, CentralGaussian, LocalGaussian, PlainSum, Plan
+from framp_private.protections import AdaptiveClip, CentralGaussian, LocalGaussian, PlainSum, Plan, PostProcessed
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,8 @@ def privatise(
     guarantee, and `PrivacyParameterError` where no noise in reach meets the budget.
     """
     budget = Budget(wanted.epsilon, wanted.delta)
+    if wanted.protects != "nodes" and not graph:
+        raise ConfigError(f"privacy.protects={wanted.protects!r} is for graphs, and these records have no edges")
     if graph and wanted.unit == "client":
         raise ConfigError("privacy.unit='client' is not available for graphs: use 'record', which protects nodes")
     if wanted.unit == "client":
@@ -71,7 +73,11 @@ def privatise(
         raise ConfigError(
             "privacy.adaptive_clip follows the norms of whole clients' contributions: it needs privacy.unit=client"
         )
+    if wanted.protects == "edges":
+        return _edge_level(method, wanted, budget)
     channels = dict(releases(method, network, wanted, rounds))
+    if wanted.protects == "nothing":
+        return _noise_alone(method, wanted, calibrate(budget, {"update": channels["update"]}))
     if graph:
         channels["aggregation"] = Releases(wanted.hops, wanted.split.aggregation)
     found = calibrate(budget, channels)
@@ -105,6 +111,23 @@ def _record_level(method: Method, wanted: PrivacyConfig, found: Calibration) -> 
     )
     bound = PrototypeBound(wanted.prototype_clip_norm, wanted.count_share) if "prototypes" in noise else None
     return Privatised(replace(method, trainer=trainer), plan, bound, found)
+
+
+def _edge_level(method: Method, wanted: PrivacyConfig, budget: Budget) -> Privatised:
+    """The whole budget on the noised sums over edges; training and uploads follow from them."""
+    found = calibrate(budget, {"aggregation": Releases(wanted.hops, 1.0)}, "add/remove edge")
+    made = Aggregation(wanted.hops, None, found.multipliers["aggregation"], "edges")
+    derived = PostProcessed()
+    return Privatised(method, Plan(derived, derived, derived, None), None, found, made)
+
+
+def _noise_alone(method: Method, wanted: PrivacyConfig, found: Calibration) -> Privatised:
+    """A graph network under DP-SGD, with the noise that records without edges would need; the rest in the clear."""
+    made = _record_level(method, wanted, found)
+    assert isinstance(made.method.trainer, DpSGD)
+    settings = {field.name: getattr(made.method.trainer, field.name) for field in fields(DpSGD) if field.name != "mode"}
+    plan = Plan(PlainSum(), PlainSum(), PlainSum(), None)
+    return Privatised(replace(method, trainer=GraphDpSGD(**settings)), plan, None, found)
 
 
 def _client_noise(channels: Mapping[str, Releases], budget: Budget, asked: Asked) -> Calibration:

@@ -7,6 +7,7 @@
     checkpoint/     the last committed state          transcript/     with --record-transcript
     summary.json    written last: the run is done     report.html     one self-contained file
     clients/        replies that hold noise, as each client keeps them
+    keys/           what signs ledgers and receipts: never to be passed on with the rest
     run_id          with --ledger, the run's name in ledgers that serve several runs
 """
 

@@ -158,4 +158,6 @@ def _federation(config: Config, network: TargetNetwork, dataset: FederatedDatase
 def _budget(config: Config) -> Budget | None:
     """What each account may spend in all: the guarantee itself, unless a larger budget for several runs is named."""
     wanted = config.privacy
-    return Budget(wanted.budget or wanted.epsilon, wanted.delta) if wanted is not None else None
+    if wanted is None or wanted.protects == "nothing":
+        return None
+    return Budget(wanted.budget or wanted.epsilon, wanted.delta)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import cached_property
 from typing import Any
@@ -19,13 +20,16 @@ from framp_private.evaluation import Serving
 from framp_private.federated.accounts import Accounts
 from framp_private.federated.client import Client, ClientState
 from framp_private.federated.federation import Federation
+from framp_private.federated.messages import SignedHead
 from framp_private.federated.prototypes import GlobalPrototypes
 from framp_private.federated.pullback import StepState
 from framp_private.federated.round import enrol, run_round
 from framp_private.federated.server import ServerState
+from framp_private.federated.witness import Witness, WitnessedClient
 from framp_private.home import HomeTraining
 from framp_private.models.submodel import Moments
 from framp_private.protections import Channel
+from framp_private.protections.base import Exchange
 from framp_private.randomness import Entropy
 from framp_private.run_folder import ClientStore
 from framp_private.transcript import Transcript
@@ -73,14 +77,11 @@ class Simulation:
         self.observed = Observed()
         self.accounts.seeded = entropy is not None and entropy.seeded
         self._store = store if federation.randomised else None
+        self.witness = Witness(self.accounts.server, self.accounts.roster)
         clients = {
-            name: Client(
-                name,
-                data,
-                federation,
-                entropy or Entropy(),
-                self.accounts.clients[name] if exchanges else None,
-                self.observed.add,
+            name: WitnessedClient(
+                Client(name, data, federation, entropy or Entropy(), self.accounts.clients[name], self.observed.add),
+                self.accounts.server.public,
             )
             for name, data in dataset.clients.items()
         }
@@ -120,7 +121,17 @@ class Simulation:
         if self.exchanges:
             self.accounts.spend_enrolment()
             self.engine.begin(-1)
-            self.state = enrol(self.federation, self.state, self.engine.exchange)
+            self.state = enrol(self.federation, self.state, self._exchange)
+
+    @property
+    def _exchange(self) -> Exchange:
+        return self.witness.around(self.engine.exchange)
+
+    def settle(self) -> None:
+        """What happens once, after the last round: every client gets its last receipt."""
+        if self.exchanges:
+            self.engine.begin(-1, "settlement")
+            self.witness.settle(self.engine.exchange)
 
     def step(self) -> dict[str, Any]:
         """One round; returns its row for metrics.jsonl."""
@@ -132,7 +143,7 @@ class Simulation:
         self.engine.begin(index)
         try:
             self.accounts.spend_round(index)
-            self.state, report = run_round(self.federation, self.state, self.engine.exchange)
+            self.state, report = run_round(self.federation, self.state, self._exchange)
         except (BelowThreshold, ReleaseLost):  # nothing is opened; what was spent stays spent; the next round is tried
             self.state = replace(self.state, round_index=index + 1)
             return {"round": index + 1, "cohort": self.federation.cohort, "survivors": 0, "failed": True}
@@ -170,7 +181,10 @@ class Simulation:
         found |= {f"descriptor/{name}": value for name, value in state.descriptors.items()}
         if self.home is not None:
             return found | {f"home/{name}": value for name, value in self.home.weights.items()}
-        states = {name: np.frombuffer(value.to_bytes(), np.uint8).copy() for name, value in self.engine.states.items()}
+        states = {
+            name: np.frombuffer(replace(value, receipt=b"").to_bytes(), np.uint8).copy()
+            for name, value in self.engine.states.items()
+        }
         return found | {f"client/{name}": torch.from_numpy(value) for name, value in states.items()}
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -197,9 +211,13 @@ class Simulation:
         if self.exchanges:
             self.accounts.replay(checkpoint.round_index)
         self.engine.states |= {
-            name: ClientState.from_bytes(value.numpy().tobytes()) for name, value in named("client/").items()
+            name: replace(
+                ClientState.from_bytes(value.numpy().tobytes()), receipt=bytes.fromhex(facts["receipts"][name])
+            )
+            for name, value in named("client/").items()
         }
         self.recover()
+        self.witness.known = {name: _head(row) for name, row in facts["witnessed"].items()}
         self.engine.traffic.totals = {way: dict(sizes) for way, sizes in facts["traffic"].items()}
         if self.home is not None:
             self.home.weights |= named("home/")
@@ -220,4 +238,15 @@ class Simulation:
             "clip": self.state.clip,
             "traffic": self.engine.traffic.totals,
             "ledgers": {name: asdict(head) for name, head in self.accounts.heads().items()},
+            # signatures differ between equal runs, whose tensors do not
+            "receipts": {name: state.receipt.hex() for name, state in self.engine.states.items()},
+            "witnessed": {name: _row(head) for name, head in self.witness.known.items()},
         }
+
+
+def _row(head: SignedHead) -> dict[str, Any]:
+    return {**asdict(head), "hash": head.hash.hex(), "signature": head.signature.hex()}
+
+
+def _head(row: Mapping[str, Any]) -> SignedHead:
+    return SignedHead(row["owner"], row["rows"], bytes.fromhex(row["hash"]), bytes.fromhex(row["signature"]))

@@ -144,6 +144,7 @@ def train(
                 folder.checkpoint(simulation, seconds)
         while simulation.state.round_index < federation.rounds:
             rows.append(_round(simulation, folder, seconds, options))
+        simulation.settle()
         summary = summarise(
             simulation,
             rows,

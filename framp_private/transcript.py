@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Literal
 
 from framp_private.errors import WireError
-from framp_private.federated.messages import bytes_by_channel
+from framp_private.federated.messages import Envelope, bytes_by_channel
 from framp_private.protections.base import CHANNELS
+from framp_private.wire import decode
 
 Direction = Literal["down", "up"]
 TRAFFIC_KEYS = (*CHANNELS, "protocol")
@@ -44,6 +45,11 @@ class Delivery:
     direction: Direction
     client: str
     data: bytes
+
+    @property
+    def message(self) -> bytes:
+        """What was in the envelope; empty if it brought a receipt alone. Raises `WireError`."""
+        return decode(self.data, Envelope).message
 
 
 class Transcript:

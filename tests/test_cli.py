@@ -49,7 +49,16 @@ def test_train_prints_a_table_within_80_columns_and_leaves_a_run_folder(capsys: 
     assert "parameters" in printed.err and "round" in printed.err
     (folder,) = Path("runs").iterdir()
     assert folder.name.startswith("digits-")
-    expected = {"config.yaml", "metrics.jsonl", "ledger.jsonl", "ledgers", "checkpoint", "summary.json", "report.html"}
+    expected = {
+        "config.yaml",
+        "metrics.jsonl",
+        "ledger.jsonl",
+        "ledgers",
+        "checkpoint",
+        "summary.json",
+        "report.html",
+        "keys",
+    }
     assert {item.name for item in folder.iterdir()} == expected
 
 

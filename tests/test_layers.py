@@ -28,6 +28,8 @@ LAYERS: dict[str, int] = {
     "federated.federation": 4,
     "federated.accounts": 4,
     "federated.messages": 4,
+    "federated.row_signer": 3,
+    "federated.witness": 5,
     "federated.client": 4,
     "federated.server": 4,
     "federated.round": 4,
@@ -55,7 +57,7 @@ LAYERS: dict[str, int] = {
     "cli": 6,
 }
 THIRD_PARTY = {
-    "cryptography": {"randomness.py"},
+    "cryptography": {"randomness.py", "crypto/keys.py"},
     "dp_accounting": {
         "privacy/accounting.py",
         "privacy/amplification.py",
@@ -64,6 +66,7 @@ THIRD_PARTY = {
         "privacy/ledger.py",
         "protections/gaussian.py",
         "protections/central.py",
+        "protections/post_processed.py",
         "federated/aggregation.py",
         "federated/dp_sgd.py",
     },

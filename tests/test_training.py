@@ -82,8 +82,14 @@ def snapshot(folder: Path) -> dict[str, object]:
     """Everything a run left behind that does not tell the time."""
     found: dict[str, object] = {"summary": timeless(json.loads((folder / "summary.json").read_text()))}
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name not in ("summary.json", "report.html") and path.suffix != ".json":
-            found[str(path.relative_to(folder))] = path.read_bytes()
+        name = str(path.relative_to(folder))
+        if path.suffix == ".jsonl":  # keys and signatures are each run's own
+            rows = [json.loads(line) for line in path.read_text().splitlines()]
+            found[name] = [{k: v for k, v in row.items() if k not in ("signer", "signature")} for row in rows]
+        elif path.is_file() and path.suffix not in (".json", ".html", ".key", ".bin"):
+            found[name] = path.read_bytes()
+    for name, delivery in read_transcript(folder / "transcript"):
+        found[f"{name} {delivery.trip} {delivery.direction} {delivery.client}"] = delivery.message
     return found
 
 
@@ -220,7 +226,7 @@ def test_the_transcript_holds_exactly_the_bytes_that_were_counted(tmp_path: Path
         for channel, size in bytes_by_channel(delivery.data).items():
             counted[delivery.direction][channel] += size
     assert counted == summary["traffic"]
-    assert sorted(set(names)) == ["enrolment", *(f"round-{i:06d}" for i in range(5))]
+    assert sorted(set(names)) == ["enrolment", *(f"round-{i:06d}" for i in range(5)), "settlement"]
 
 
 def test_ledgers_are_chained_and_their_heads_known(tmp_path: Path) -> None:
@@ -317,7 +323,7 @@ def test_a_transcript_goes_on_when_its_run_does(tmp_path: Path) -> None:
     with pytest.raises(Stopped):
         run("framp", tmp_path / "cut", on_round=stop_after(2), record_transcript=True)
     run("framp", tmp_path / "cut", resume=True)
-    assert len({name for name, _ in read_transcript(tmp_path / "cut" / "transcript")}) == 6
+    assert len({name for name, _ in read_transcript(tmp_path / "cut" / "transcript")}) == 7
     with pytest.raises(Stopped):
         run("framp", tmp_path / "other", on_round=stop_after(2))
     with pytest.raises(RunError, match="without a transcript"):

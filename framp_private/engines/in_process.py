@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 import torch
 
 from framp_private.errors import ReleaseLost
-from framp_private.federated.client import Client, ClientState
+from framp_private.federated.client import ClientState
 from framp_private.randomness import Streams
 from framp_private.transcript import Delivery, Traffic, Transcript
 
@@ -27,6 +28,14 @@ Drops = Callable[[str, int], bool]
 
 Answer = Callable[[], bytes | None]
 """Waits for a client's reply; None if it has none to give."""
+
+
+class Handler(Protocol):
+    """A client as an engine sees it."""
+
+    def handle(self, request: bytes, state: ClientState) -> tuple[bytes, ClientState]:
+        """Answers one request."""
+
 
 Store = Callable[[str, ClientState], None]
 """Puts a client's state on its disk, before the reply that goes with it is delivered."""
@@ -63,7 +72,7 @@ class InProcess:
 
     def __init__(
         self,
-        clients: Mapping[str, Client],
+        clients: Mapping[str, Handler],
         *,
         drops: Drops = nobody_drops,
         transcript: Transcript | None = None,
@@ -77,11 +86,11 @@ class InProcess:
         self.round_index = -1
         self._trip = 0
 
-    def begin(self, round_index: int) -> None:
+    def begin(self, round_index: int, name: str | None = None) -> None:
         """Starts a round: the drop schedule and the transcript's file follow it."""
         self.round_index, self._trip = round_index, 0
         if self._transcript is not None:
-            self._transcript.begin("enrolment" if round_index < 0 else f"round-{round_index:06d}")
+            self._transcript.begin(name or ("enrolment" if round_index < 0 else f"round-{round_index:06d}"))
 
     def exchange(self, requests: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:
         """Delivers each request and yields the replies, in the order of the requests."""

@@ -8,13 +8,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from framp_private.crypto.keys import Identity, PublicIdentity
 from framp_private.errors import LedgerError, ReleaseLost
 from framp_private.federated.federation import Federation
+from framp_private.federated.row_signer import RowSigner
 from framp_private.federated.server import sample_cohort
 from framp_private.privacy.chain import Head
-from framp_private.privacy.claims import THIS_RUN, UNITS, Claim, Unit, no_guarantee, nothing_released
+from framp_private.privacy.claims import THIS_RUN, UNITS, Claim, no_guarantee, nothing_released
 from framp_private.privacy.events import Budget, Event, unprotected
 from framp_private.privacy.ledger import Ledger
+from framp_private.randomness import Entropy
 
 EVERYTHING = "all channels, all rounds"
 """Label of the one row that stands for every release without a guarantee: nothing can make infinity larger."""
@@ -47,6 +50,8 @@ class Account:
         elif any(not event.private for event in releases.values()):
             first = next(event for event in releases.values() if not event.private)
             releases = {EVERYTHING: unprotected(self.ledger.unit, first.note)}
+        if EVERYTHING in releases and self.ledger.has(f"{self.run}{EVERYTHING}"):
+            return  # whatever the reason was that came first
         fresh = self.ledger.spend_all({f"{self.run}{label}": event for label, event in releases.items()})
         if not fresh and not resend and EVERYTHING not in releases:
             raise ReleaseLost(
@@ -64,13 +69,11 @@ class Account:
             )
 
 
-def claim_of(
-    unit: Unit, epsilon: float, delta: float | None, trust_model: str, scope: str, relation: str = "add/remove"
-) -> Claim:
+def claim_of(federation: Federation, epsilon: float, delta: float | None, scope: str) -> Claim:
     """The claim behind a spent epsilon; none where it is infinite or no delta was asked for."""
     if delta is None or not math.isfinite(epsilon):
-        return no_guarantee(unit, scope)
-    return Claim(unit, epsilon, delta, relation, trust_model, scope)
+        return no_guarantee(federation.unit, scope, federation.why)
+    return Claim(federation.unit, epsilon, delta, federation.relation, federation.trust, scope, federation.record)
 
 
 class Accounts:
@@ -81,7 +84,8 @@ class Accounts:
 
     Args:
         federation: whose releases are planned. delta, budget: of the guarantee, None without one.
-        folder: where the ledgers are; None keeps them in memory. run: prefix of this run's labels.
+        folder: where the ledgers are, and in `keys/` the keys that sign them; None keeps them in memory. run: prefix of
+            this run's labels.
     """
 
     def __init__(
@@ -97,13 +101,24 @@ class Accounts:
         self.seeded = False
         self._asked: Counter[str] = Counter()
 
-        def opened(path: str, owner: str) -> Account:
-            file = folder / path if folder is not None else None
-            ledger = Ledger.open(file, unit=federation.unit, relation=federation.relation, owner=owner, budget=budget)
+        def identity(key: str) -> Identity:
+            return Identity.new(Entropy()) if folder is None else Identity.of_file(folder / "keys" / key, Entropy())
+
+        def opened(path: str, owner: str, key: Identity) -> Account:
+            ledger = Ledger.open(
+                folder / path if folder is not None else None,
+                unit=federation.unit,
+                relation=federation.relation,
+                owner=owner,
+                budget=budget,
+                signer=RowSigner(key),
+            )
             return Account(ledger, run)
 
-        self.federation = opened("ledger.jsonl", "federation")
-        self.clients = {name: opened(f"ledgers/{name}.jsonl", name) for name in federation.budgets}
+        self.server = identity("server.key")
+        self.identities = {name: identity(f"clients/{name}.key") for name in federation.budgets}
+        self.federation = opened("ledger.jsonl", "federation", self.server)
+        self.clients = {name: opened(f"ledgers/{name}.jsonl", name, key) for name, key in self.identities.items()}
         for name, account in self.clients.items():
             self._declare(account, name)
         self._declare(self.federation, self._largest)
@@ -112,6 +127,11 @@ class Accounts:
         plan = self._federation.planned(client)
         if self._federation.channels and all(event.private for event, _ in plan):
             account.ledger.declare(plan, account.run or "this run")
+
+    @property
+    def roster(self) -> dict[str, PublicIdentity]:
+        """Every client's public key."""
+        return {name: identity.public for name, identity in self.identities.items()}
 
     @property
     def _largest(self) -> str:
@@ -187,11 +207,8 @@ class Accounts:
             return tuple(nothing_released(unit) for unit in UNITS)
         unit, delta = self._federation.unit, self.delta
         spent = max(self.epsilons().values())
-        trust = self._federation.trust
         return tuple(
-            claim_of(unit, spent, delta, trust, self._scope, self._federation.relation)
-            if name == unit
-            else no_guarantee(name, self._scope)
+            claim_of(self._federation, spent, delta, self._scope) if name == unit else no_guarantee(name, self._scope)
             for name in UNITS
         )
 

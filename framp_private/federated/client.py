@@ -48,17 +48,19 @@ class ClientState:
 
     descriptor: (d,) float32, empty before it is computed. answered: last round answered, -1 at first.
     request: SHA-256 of the last request. reply: the last reply where it holds noise, else empty: it can be made again.
+    receipt: the last ledger head that the server countersigned, empty at first.
     """
 
     descriptor: np.ndarray
     answered: int
     request: bytes
     reply: bytes
+    receipt: bytes
 
     @classmethod
     def new(cls) -> ClientState:
         """The state of a client that has answered nothing."""
-        return cls(np.zeros(0, np.float32), -1, b"", b"")
+        return cls(np.zeros(0, np.float32), -1, b"", b"", b"")
 
     def to_bytes(self) -> bytes:
         """The stored form."""

@@ -36,13 +36,14 @@ from framp_private.federated.per_sample import MaskedOptimizer, Mode, chosen
 from framp_private.federated.prototypes import GlobalPrototypes
 from framp_private.models.target import TargetNetwork
 from framp_private.privacy.clipping import check_clip, check_noise
-from framp_private.privacy.events import Event
+from framp_private.privacy.events import Event, unprotected
 from framp_private.privacy.sampling import poisson_sample
 from framp_private.randomness import Streams
 
+REACH = "DP-SGD bounds no node of a graph, whose features reach its neighbours' gradients"
 GRAPHS = (
-    "DP-SGD bounds no node of a graph: its features reach its neighbours' gradients, so such a run has epsilon = none. "
-    "Use network=auto, which trains on noised aggregates of the neighbours, or privacy=none"
+    f"{REACH}: such a run has epsilon = none. Use network=auto, which trains on noised aggregates of the neighbours, "
+    "or privacy.protects=nothing, which runs it without a guarantee"
 )
 """Why a graph network is not trained under a record-level guarantee."""
 
@@ -117,8 +118,7 @@ class DpSGD:
         del streams
         if home is None:
             raise PrivacyParameterError("DP-SGD needs the client's Entropy and its declared record number")
-        if data.edge_index is not None:
-            raise PrivacyParameterError(GRAPHS)
+        self._check(data)
         rate = self.learning_rate * decayed(self.decay, progress)
         threshold = float(weights[mask & network.maskable].abs().min()) if self.fiarse else 0.0
         network.load(weights * mask)
@@ -145,6 +145,13 @@ class DpSGD:
             current.add_(velocity, alpha=-rate)
         return network.weights.clone()
 
+    def _check(self, data: ClientData) -> None:
+        """Raises `PrivacyParameterError` for records that the event does not hold for."""
+        if data.edge_index is not None:
+            raise PrivacyParameterError(GRAPHS)
+        if self.mode == "loop":  # a record that is not finite would make zero gradients of all others not finite
+            raise PrivacyParameterError("mode='loop' keeps no records apart: it is for GraphDpSGD, use mode='auto'")
+
     def _losses(
         self,
         network: TargetNetwork,
@@ -154,8 +161,42 @@ class DpSGD:
         module: nn.Module,
     ) -> Tensor:
         """(n,) each record's own loss, alignment included."""
-        logits, features = network.forward(data.x[rows], module=module)
+        logits, features = self._forward(network, data, rows, module)
         losses = functional.cross_entropy(logits, data.y[rows], reduction="none")
         if prototypes is not None and self.alignment.weight:
             losses = losses + self.alignment.weight * self.alignment.losses(features, data.y[rows], prototypes)
         return losses
+
+    def _forward(
+        self, network: TargetNetwork, data: ClientData, rows: Tensor, module: nn.Module
+    ) -> tuple[Tensor, Tensor]:
+        """Logits and representations of some records."""
+        return network.forward(data.x[rows], module=module)
+
+
+@dataclass(frozen=True)
+class GraphDpSGD(DpSGD):
+    """DP-SGD on a graph network, node by node: a baseline that guarantees nothing, and says so in its event.
+
+    Each sampled node's gradient is clipped and noised as in `DpSGD`. But one node moves the gradients of all nodes that
+    it reaches through the layers, each by up to twice the clip, and how many those are has no bound (DP-GNN, arXiv
+    2111.15521, section 1). Records without edges are refused: for them `DpSGD` has a guarantee.
+    """
+
+    mode: Mode = "loop"
+
+    def event(self, size: int) -> Event:
+        """No guarantee, and why."""
+        del size
+        return unprotected("record", REACH)
+
+    def _check(self, data: ClientData) -> None:
+        if data.edge_index is None or data.x.is_sparse:
+            raise PrivacyParameterError(
+                "GraphDpSGD takes a graph with dense features: use features=projection, and DpSGD for other records"
+            )
+
+    def _forward(
+        self, network: TargetNetwork, data: ClientData, rows: Tensor, module: nn.Module
+    ) -> tuple[Tensor, Tensor]:
+        return network.forward(data.x, data.edge_index, rows, module)

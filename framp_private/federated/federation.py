@@ -29,6 +29,7 @@ from framp_private.privacy.claims import Unit
 from framp_private.privacy.events import Event, Relation
 from framp_private.protections.base import Channel
 from framp_private.protections.plan import Plan
+from framp_private.protections.post_processed import PostProcessed
 from framp_private.randomness import Streams
 
 
@@ -171,7 +172,18 @@ class Federation:
         """The neighbouring relation of every event of this run."""
         client = next(iter(self.budgets))
         relations = {self.event(channel, client).relation for channel in self.channels}
-        return "replace-one" if relations == {"replace-one"} else "add/remove"
+        return relations.pop() if len(relations) == 1 else "add/remove"
+
+    @property
+    def record(self) -> str:
+        """What one record of the guarantee is, where clients have graphs; else empty."""
+        return self.preparation.record if self.preparation is not None else ""
+
+    @property
+    def why(self) -> str:
+        """What keeps a run that trains with noise from a guarantee; else empty."""
+        event = self.trainer.event(0)
+        return event.note if event is not None and not event.private else ""
 
     @property
     def trust(self) -> str:
@@ -190,8 +202,11 @@ class Federation:
 
     def _check_private(self) -> None:
         """Refuses sums over records whose terms no bound holds for, where noise would suggest that one did."""
+        edges = self._edges_alone()
         events = {channel: self.event(channel, next(iter(self.budgets))) for channel in self.channels}
-        private = {channel for channel, event in events.items() if event.private and event.unit == "record"}
+        private = {
+            channel for channel, event in events.items() if event.private and event.unit == "record" and not edges
+        }
         if private and self.declared is None:
             raise PlanError("a record-level guarantee divides by declared record numbers: pass declared= to federate")
         whole = {channel for channel, event in events.items() if event.private and event.unit == "client"}
@@ -233,6 +248,17 @@ class Federation:
                 raise PlanError(
                     "noised prototypes are sums over all records: use alignment.prototypes=counts and no records limit"
                 )
+
+    def _edges_alone(self) -> bool:
+        """Whether edges are what is protected: all noise is in the preparation, and the channels follow from it."""
+        prepared = self.preparation is not None and self.preparation.protects == "edges"
+        derived = {isinstance(self.plan.protection(channel), PostProcessed) for channel in self.channels}
+        if derived != {prepared} or (prepared and self.trainer.event(0) is not None):
+            raise PlanError(
+                "noised sums over edges and channels that cost nothing more go together: give every channel "
+                "PostProcessed() with preparation=Aggregation(protects='edges') and plain training, or none"
+            )
+        return prepared
 
     @property
     def personalised(self) -> bool:

@@ -7,7 +7,7 @@
                 PhiRequest    -> TrainReply     pullback on the client: phi down, a contribution up
 
 Upload fields hold what a protection made of a value, or nothing. The uplink reuses the downlink's mask, so it
-carries none.
+carries none. Every message travels in an `Envelope`, beside the client's ledger head (`federated/witness.py`).
 """
 
 from __future__ import annotations
@@ -95,6 +95,24 @@ class TrainReply:
     CHANNELS: ClassVar[Mapping[str, str]] = {"update": "update", "prototypes": "prototypes", "metrics": "metrics"}
 
 
+@dataclass(frozen=True)
+class SignedHead:
+    """A client's ledger head. signature: the client's on its way up, the server's on its way down."""
+
+    owner: str
+    rows: int
+    hash: bytes
+    signature: bytes
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """message: any of the above, or nothing. head: a `SignedHead`; nothing before the first one is known."""
+
+    message: bytes
+    head: bytes
+
+
 Request = EnrolRequest | TrainRequest | PhiRequest
 Reply = EnrolReply | TrainReply
 
@@ -106,8 +124,12 @@ def read_request(data: bytes) -> Request:
 
 def bytes_by_channel(data: bytes) -> dict[str, int]:
     """How many of a message's bytes carry each channel's values; the rest (headers, digests, keys) is `protocol`."""
-    message = decode(data, EnrolRequest, EnrolReply, TrainRequest, PhiRequest, TrainReply)
-    sizes: dict[str, int] = {}
+    message = decode(data, Envelope, EnrolRequest, EnrolReply, TrainRequest, PhiRequest, TrainReply)
+    if isinstance(message, Envelope):
+        sizes = bytes_by_channel(message.message) if message.message else {"protocol": 0}
+        sizes["protocol"] += len(data) - len(message.message)
+        return sizes
+    sizes = {}
     for field, channel in message.CHANNELS.items():  # type: ignore[attr-defined]
         value = getattr(message, field)
         sizes[channel] = sizes.get(channel, 0) + (value.nbytes if isinstance(value, np.ndarray) else len(value))

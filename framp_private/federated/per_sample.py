@@ -10,6 +10,7 @@ differ in speed alone (a test holds each against a loop over single records):
 | `hooks` | Opacus hooks, functorch for layers they do not know | any module |
 | `ew` | Opacus expanded weights | modules whose layers PyTorch expands |
 | `functorch` | Opacus, functorch for all layers | any module |
+| `loop` | one backward pass per record | any module, graph networks included |
 | `ghost` | Opacus ghost norms and a second backward pass | a full mask |
 | `auto` | the fastest that is valid: `bookkeeping`, else `hooks` | any module |
 """
@@ -34,7 +35,7 @@ from framp_private.privacy.clipping import clip_factors
 from framp_private.privacy.noise import standard_gaussian
 from framp_private.randomness import Entropy
 
-Mode = Literal["auto", "bookkeeping", "hooks", "ew", "functorch", "ghost"]
+Mode = Literal["auto", "bookkeeping", "hooks", "ew", "functorch", "ghost", "loop"]
 Loss = Callable[[nn.Module], Tensor]
 """Calls the given module on a batch under the loaded weights: (n,) losses, one a record."""
 Factors = Callable[[Tensor], Tensor]
@@ -129,12 +130,23 @@ def _from_grad_samples(wrap: Callable[[nn.Module], GradSampleModule]) -> Callabl
         with _wrapped(network, wrap) as wrapped:
             loss(wrapped).sum().backward()  # type: ignore[no-untyped-call]
             rows = torch.cat([value.grad_sample.flatten(1) for value in network.module.parameters()], 1)  # type: ignore[attr-defined]
-        if mask is not None:
-            rows = rows * mask
-        scale = factors(rows.double().square().sum(1)).float()
-        return scale @ torch.nan_to_num(rows, 0.0, 0.0, 0.0)
+        return _clipped(rows, mask, factors)
 
     return summed
+
+
+def _loop(network: TargetNetwork, loss: Loss, mask: Tensor | None, factors: Factors) -> Tensor:
+    losses, parameters = loss(network.module), list(network.module.parameters())
+    found = (torch.autograd.grad(each, parameters, retain_graph=True) for each in losses)
+    return _clipped(torch.stack([torch.cat([part.flatten() for part in parts]) for parts in found]), mask, factors)
+
+
+def _clipped(rows: Tensor, mask: Tensor | None, factors: Factors) -> Tensor:
+    """(n_parameters,) the sum of (n, n_parameters) gradients, each cut to the mask and scaled by its factor."""
+    if mask is not None:
+        rows = rows * mask
+    scale = factors(rows.double().square().sum(1)).float()
+    return scale @ torch.nan_to_num(rows, 0.0, 0.0, 0.0)
 
 
 def _ghost(network: TargetNetwork, loss: Loss, mask: Tensor | None, factors: Factors) -> Tensor:
@@ -173,4 +185,5 @@ _SUMS: dict[str, Callable[..., Tensor]] = {
     ),
     "ew": _from_grad_samples(lambda module: GradSampleModuleExpandedWeights(module, loss_reduction="sum")),
     "ghost": _ghost,
+    "loop": _loop,
 }

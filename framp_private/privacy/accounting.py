@@ -38,6 +38,7 @@ Leaves = Mapping[str, int]
 _RELATIONS = {
     "add/remove": NeighboringRelation.ADD_OR_REMOVE_ONE,
     "replace-one": NeighboringRelation.REPLACE_ONE,
+    "add/remove edge": NeighboringRelation.ADD_OR_REMOVE_ONE,
 }
 
 

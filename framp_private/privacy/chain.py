@@ -1,7 +1,9 @@
 """A file of JSON rows in which each row carries the SHA-256 of the row before it and its own.
 
 `read_chain` finds an edited, dropped or reordered row. A cut tail shows only against a known head (count and
-hash), and a complete rewrite only by comparing heads that are kept elsewhere.
+hash). Where a chain has a signer each row is signed over its place and its hash, so that a rewrite takes the signer's
+key; a rewrite by the signer shows only against heads that are kept elsewhere. Hashes are of what was spent alone, so
+that equal runs have equal heads whoever signs them.
 
 Rows are on disk when `append` returns. It locks the file while it writes and refuses if somebody else has written
 meanwhile; if the disk is full it puts the file back as it was, so that a row is there whole or not at all.
@@ -13,15 +15,33 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from framp_private.errors import LedgerError
 
 Row = dict[str, Any]
 NO_ROW = "0" * 64
+
+
+class Signer(Protocol):
+    """Who signs rows, under a key of 32 bytes that everybody may know."""
+
+    @property
+    def key(self) -> bytes:
+        """The public key."""
+
+    def sign(self, message: bytes) -> bytes:
+        """A signature that `check` accepts."""
+
+    def check(self, message: bytes, signature: bytes) -> bool:
+        """Whether a signature is this signer's."""
+
+
+Check = Callable[[bytes, bytes, bytes], bool]
+"""(public key, message, signature) -> whether it is a row's signature under that key."""
 
 
 @dataclass(frozen=True)
@@ -31,30 +51,43 @@ class Head:
     rows: int
     hash: str
 
+    @property
+    def signed_part(self) -> bytes:
+        """What the last row's signature is over: its place and its hash, which stands for all rows before."""
+        return self.rows.to_bytes(8, "big") + bytes.fromhex(self.hash)
+
 
 class Chain:
     """A chain that is open for appending; `path` None keeps it in memory."""
 
-    def __init__(self, path: Path | None, rows: Sequence[Row]) -> None:
-        self._path = path
+    def __init__(self, path: Path | None, rows: Sequence[Row], signer: Signer | None) -> None:
+        self._path, self._signer = path, signer
         self._size = path.stat().st_size if path is not None and path.exists() else 0
         self._hashes = [row["hash"] for row in rows]
+        self._key = rows[0].get("signer", "") if rows else signer.key.hex() if signer is not None else ""
+        self.signature = bytes.fromhex(rows[-1].get("signature", "")) if rows else b""
 
     @classmethod
-    def open(cls, path: Path | None, *, repair: bool = True) -> tuple[Chain, list[Row]]:
+    def open(cls, path: Path | None, *, repair: bool = True, signer: Signer | None = None) -> tuple[Chain, list[Row]]:
         """The chain and its rows, none if there is no file.
 
         A last line that a crash cut short is removed, as its release never happened; who only reads does not `repair`.
+        With the `signer` of a signed chain, its last signature is checked, which stands for all rows.
 
         Raises:
-            LedgerError: the file is not a whole chain.
+            LedgerError: the file is not a whole chain, or not of this signer.
         """
         if path is None or not path.exists():
-            return cls(path, []), []
+            return cls(path, [], signer), []
         if repair:
             _mend(path)
         rows = read_chain(path) if path.stat().st_size else []
-        return cls(path, rows), rows
+        chain = cls(path, rows, signer)
+        if signer is not None and (
+            chain._key != signer.key.hex() or (rows and not signer.check(chain.head.signed_part, chain.signature))
+        ):
+            raise LedgerError(f"{path} is not signed with this account's key: restore the key that began it")
+        return chain, rows
 
     @property
     def head(self) -> Head:
@@ -69,21 +102,35 @@ class Chain:
         """Writes rows, all or none, and returns when they are on disk.
 
         Raises:
-            LedgerError: the file changed since it was opened, or cannot be written; it is then as it was before.
+            LedgerError: the chain is signed and was opened without its signer, the file changed since it was opened, or
+                it cannot be written; it is then as it was before.
         """
-        previous, lines, hashes = self.head.hash, [], []
+        if self._key and self._signer is None:
+            raise LedgerError(f"{self._path} is signed: open it with its signer to write to it")
+        head, lines, hashes, signature = self.head, [], [], b""
         for row in rows:
-            linked = {**row, "previous": previous}
-            previous = _hash(linked)
-            hashes.append(previous)
-            lines.append(json.dumps({**linked, "hash": previous}, sort_keys=True) + "\n")
+            linked = {**row, "previous": head.hash}
+            if head.rows == 0:
+                linked["signer"] = self._key
+            head = Head(head.rows + 1, _hash(linked))
+            hashes.append(head.hash)
+            linked["hash"] = head.hash
+            if self._signer is not None:
+                signature = self._signer.sign(head.signed_part)
+                linked["signature"] = signature.hex()
+            lines.append(json.dumps(linked, sort_keys=True) + "\n")
         if self._path is not None:
             self._size = _append(self._path, "".join(lines).encode(), self._size)
         self._hashes += hashes
+        self.signature = signature
 
 
-def read_chain(path: Path) -> list[Row]:
-    """All rows of a chain. Raises `LedgerError` with the first row that does not fit."""
+def read_chain(path: Path, check: Check | None = None) -> list[Row]:
+    """All rows of a chain, with `check` also their signatures where it has a signer.
+
+    Raises:
+        LedgerError: with the first row that does not fit.
+    """
     rows: list[Row] = []
     previous = NO_ROW
     try:
@@ -96,7 +143,7 @@ def read_chain(path: Path) -> list[Row]:
             fits = (
                 row["previous"] == previous
                 and row["hash"] == _hash(row)
-                and (row["kind"] == "genesis") == (number == 1)
+                and (row["kind"] == "genesis") == (number == 1) == ("signer" in row)
             )
         except (ValueError, KeyError, TypeError) as error:
             raise LedgerError(f"{path} row {number} is not a ledger row") from error
@@ -104,6 +151,8 @@ def read_chain(path: Path) -> list[Row]:
             raise LedgerError(f"{path} row {number} was edited, dropped or reordered")
         previous = row["hash"]
         rows.append(row)
+        if check is not None and rows[0]["signer"] and not _signed(rows[0]["signer"], number, row, check):
+            raise LedgerError(f"{path} row {number} is not signed by the key that began the ledger")
     if not rows:
         raise LedgerError(f"{path} has no rows: a ledger starts with a genesis row")
     return rows
@@ -145,8 +194,16 @@ def _write_all(file: int, data: bytes) -> None:
 
 
 def _hash(row: Row) -> str:
-    body = {key: value for key, value in row.items() if key != "hash"}
+    body = {key: value for key, value in row.items() if key not in ("hash", "signature", "signer")}
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+def _signed(key: str, number: int, row: Row, check: Check) -> bool:
+    try:
+        signature = bytes.fromhex(row["signature"])
+        return check(bytes.fromhex(key), Head(number, row["hash"]).signed_part, signature)
+    except (KeyError, TypeError, ValueError):
+        return False
 
 
 def _mend(path: Path) -> None:

@@ -25,6 +25,8 @@ class Claim:
         relation: the neighbouring relation.
         trust_model: whom the guarantee needs to be honest.
         scope: which releases are counted.
+        protects: what one record is, where that needs saying: of graphs.
+        why: what keeps the run from a guarantee, where noise might suggest one.
     """
 
     unit: Unit
@@ -33,12 +35,17 @@ class Claim:
     relation: str
     trust_model: str
     scope: str
+    protects: str = ""
+    why: str = ""
 
     def as_row(self) -> dict[str, object]:
-        """The claim as it stands in `summary.json`, without its unit, which is the key there."""
-        row = asdict(self)
-        del row["unit"]
-        return row
+        """The claim as it stands in `summary.json`: without its unit, which is the key there, and empty words."""
+        return {key: value for key, value in asdict(self).items() if key != "unit" and value != ""}
+
+    @property
+    def of_what(self) -> str:
+        """Unit, and what one is where that needs saying."""
+        return f"{self.unit} ({self.protects})" if self.protects else self.unit
 
     @property
     def bounded(self) -> bool:
@@ -49,9 +56,9 @@ class Claim:
 THIS_RUN = "this run alone"
 
 
-def no_guarantee(unit: Unit, scope: str = THIS_RUN) -> Claim:
-    """The claim of a run in which something left a client without noise."""
-    return Claim(unit, None, None, "add/remove", "none: every receiver of a message is trusted", scope)
+def no_guarantee(unit: Unit, scope: str = THIS_RUN, why: str = "") -> Claim:
+    """The claim of a run in which something left a client without noise that bounds what it shows."""
+    return Claim(unit, None, None, "add/remove", "none: every receiver of a message is trusted", scope, why=why)
 
 
 def nothing_released(unit: Unit) -> Claim:
@@ -63,9 +70,10 @@ def statement(claims: Sequence[Claim]) -> str:
     """One line for terminals and reports."""
     held = [claim for claim in claims if claim.bounded]
     if not held:
-        return "privacy: none, epsilon = infinite"
+        why = next((f": {claim.why}" for claim in claims if claim.why), "")
+        return f"privacy: none, epsilon = infinite{why}"
     return "; ".join(
-        f"privacy: epsilon = {claim.epsilon:.3g}, delta = {claim.delta:g}, unit {claim.unit}, {claim.relation}, "
+        f"privacy: epsilon = {claim.epsilon:.3g}, delta = {claim.delta:g}, unit {claim.of_what}, {claim.relation}, "
         f"{claim.trust_model}, scope: {claim.scope}"
         for claim in held
     )

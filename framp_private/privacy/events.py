@@ -19,8 +19,9 @@ from dp_accounting import ComposedDpEvent, DpEvent, NonPrivateDpEvent, SelfCompo
 from framp_private.errors import LedgerError, PrivacyParameterError
 from framp_private.privacy.claims import Unit
 
-Relation = Literal["add/remove", "replace-one"]
-RELATIONS: tuple[Relation, ...] = ("add/remove", "replace-one")
+Relation = Literal["add/remove", "replace-one", "add/remove edge"]
+RELATIONS: tuple[Relation, ...] = ("add/remove", "replace-one", "add/remove edge")
+"""How two neighbours differ: by a whole unit, by a unit's values, or, of graphs, by one edge between given nodes."""
 Row = dict[str, Any]
 
 _KNOWN: dict[str, type[DpEvent]] = {

@@ -29,7 +29,7 @@ from dp_accounting import DpEvent
 
 from framp_private.errors import LedgerError, PrivacyBudgetExhausted, PrivacyParameterError
 from framp_private.privacy import accounting
-from framp_private.privacy.chain import Chain, Head, read_chain
+from framp_private.privacy.chain import Chain, Check, Head, Signer, read_chain
 from framp_private.privacy.claims import Unit
 from framp_private.privacy.events import Budget, Event, Relation, check_delta, from_row, leaves
 
@@ -60,17 +60,19 @@ class Ledger:
         owner: str = "federation",
         budget: Budget | None = None,
         repair: bool = True,
+        signer: Signer | None = None,
     ) -> Ledger:
         """Opens or starts an account; without a path it lives in memory.
 
         Args:
             budget: what `spend` may not exceed; without one nothing is refused.
             repair: end a file that a crash cut inside its last line; who only reads leaves it alone.
+            signer: signs every row. A signed account can be read without it, and spent on only with it.
 
         Raises:
-            LedgerError: the file does not verify, or belongs to another unit, relation or owner.
+            LedgerError: the file does not verify, or belongs to another unit, relation, owner or signer.
         """
-        chain, rows = Chain.open(path, repair=repair)
+        chain, rows = Chain.open(path, repair=repair, signer=signer)
         genesis = {"unit": unit, "relation": relation, "owner": owner}
         ledger = cls(chain, unit, relation, owner, budget)
         if not rows:
@@ -89,6 +91,11 @@ class Ledger:
     def head(self) -> Head:
         """Row count and last hash."""
         return self._chain.head
+
+    @property
+    def signature(self) -> bytes:
+        """The signer's, on the head; empty without a signer."""
+        return self._chain.signature
 
     @property
     def releases(self) -> int:
@@ -248,13 +255,15 @@ def _plan_totals(rows: Rows) -> tuple[Counter[str], int]:
     return counts, sum(row["count"] * row["noise_values"] for row in rows)
 
 
-def verify(path: Path, head: Head | None = None) -> Head:
+def verify(path: Path, head: Head | None = None, check: Check | None = None) -> Head:
     """Checks the chain of a stored ledger, and against `head` also that nothing was cut off, added or replaced.
+
+    With `check` the signature of every row, too.
 
     Raises:
         LedgerError: with the first row that does not fit.
     """
-    rows = read_chain(path)
+    rows = read_chain(path, check)
     found = Head(len(rows), rows[-1]["hash"])
     if head is not None and found != head:
         raise LedgerError(

@@ -10,4 +10,5 @@ from framp_private.protections.base import (
 from framp_private.protections.central import AdaptiveClip as AdaptiveClip, CentralGaussian as CentralGaussian
 from framp_private.protections.gaussian import LocalGaussian as LocalGaussian, chain as chain
 from framp_private.protections.plain import PlainSum as PlainSum
+from framp_private.protections.post_processed import PostProcessed as PostProcessed
 from framp_private.protections.plan import Plan as Plan

@@ -109,8 +109,9 @@ def epsilon_by_round(curve: Sequence[tuple[int, float]], claim: Claim) -> Pictur
     axes.set_ylabel("epsilon")
     axes.set_ylim(0, spent[-1] * 1.15)
     text = (
-        f"Unit {claim.unit}, {claim.relation}, delta {claim.delta:g}, {claim.trust_model}: {spent[0]:.2f} after round "
-        f"{rounds[0]}, {spent[-1]:.2f} after round {rounds[-1]}, for a client that takes part in all of them."
+        f"Unit {claim.of_what}, {claim.relation}, delta {claim.delta:g}, {claim.trust_model}: "
+        f"{spent[0]:.2f} after round {rounds[0]}, {spent[-1]:.2f} after round {rounds[-1]}, for a client that "
+        "takes part in all of them."
     )
     return _picture("Epsilon by round", figure, text)
 

@@ -17,6 +17,7 @@ from framp_private.protections import (
     LocalGaussian,
     PlainSum,
     Plan,
+    PostProcessed,
     Protection,
     ServerView,
     chain,
@@ -29,6 +30,7 @@ MEMBERS: dict[str, Protection] = {
     "plain": PlainSum(),
     "local gaussian": LocalGaussian(10.0, 1e-12),
     "central gaussian": CentralGaussian(10.0, 1e-12),
+    "post-processed": PostProcessed(),
     "chained": chain(LocalGaussian(10.0, 1e-12), PlainSum(minimum=1)),
 }
 """With noise too small to see, so that what all owe can be checked in one table."""

@@ -1,0 +1,281 @@
+"""Signed ledgers and the heads that travel: who notices what when rows are lost, rewritten or forged."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from framp_private import Options, train
+from framp_private.crypto.keys import Identity
+from framp_private.errors import CryptoError, FrampError, LedgerError
+from framp_private.federated.accounts import Account
+from framp_private.federated.client import ClientState
+from framp_private.federated.messages import Envelope, SignedHead, read_request
+from framp_private.federated.row_signer import RowSigner, row_signed
+from framp_private.federated.witness import Witness, WitnessedClient
+from framp_private.inspect_ledgers import verify_ledgers
+from framp_private.privacy.chain import Head, read_chain
+from framp_private.privacy.events import Budget
+from framp_private.privacy.ledger import Ledger, verify
+from framp_private.randomness import Entropy
+from framp_private.wire import decode, encode
+from tests import private
+
+BUDGET = Budget(60.0, 1e-5)
+
+
+class Cut(Exception):
+    pass
+
+
+def run(out: Path, rounds: int = 3, *, resume: bool = False, stop: int = 99):  # noqa: ANN201
+    def on_round(done: int, row: object) -> None:
+        if done == stop:
+            raise Cut
+
+    options = Options(home_steps=1, budget=BUDGET, on_round=on_round)
+    return train(private.federation(rounds=rounds), private.DATASET, out=out, resume=resume, options=options)
+
+
+def rows_of(path: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def rewrite(path: Path, rows: list[dict[str, object]]) -> None:
+    path.write_text("".join(json.dumps(row, sort_keys=True) + "\n" for row in rows))
+
+
+def test_every_row_is_signed_and_every_client_ends_with_a_receipt_for_its_last_one(tmp_path: Path) -> None:
+    made = run(tmp_path / "run").simulation
+    server = made.accounts.server.public
+    for name in private.DATASET.clients:
+        path = tmp_path / "run" / "ledgers" / f"{name}.jsonl"
+        rows = read_chain(path, row_signed)
+        assert rows[0]["signer"] == made.accounts.roster[name].key.hex() and all(row["signature"] for row in rows)
+        receipt = decode(made.engine.states[name].receipt, SignedHead)
+        assert (receipt.rows, receipt.hash.hex()) == (len(rows), rows[-1]["hash"])
+        assert server.signed("ledger receipt", encode(replace(receipt, signature=b"")), receipt.signature)
+    lines = verify_ledgers(tmp_path / "run")
+    assert len(lines) == 7 and all("whole, signed by" in line and "tail as in summary.json" in line for line in lines)
+
+
+def test_without_a_known_head_the_tail_is_unverified(tmp_path: Path) -> None:
+    run(tmp_path / "run")
+    (tmp_path / "run" / "summary.json").unlink()
+    shutil.rmtree(tmp_path / "run" / "checkpoint")
+    assert all("tail unverified" in line for line in verify_ledgers(tmp_path / "run"))
+
+
+def forged(rows: list[dict[str, object]], how: str) -> list[dict[str, object]]:
+    stranger = Identity.new(Entropy())
+    if how == "signature of another key":
+        rows[2]["signature"] = stranger.sign("ledger row", Head(3, str(rows[2]["hash"])).signed_part).hex()
+    elif how == "signature of another row":
+        rows[2]["signature"] = rows[3]["signature"]
+    elif how == "no signature":
+        del rows[2]["signature"]
+    elif how == "another signer":
+        rows[0]["signer"] = stranger.public.key.hex()
+    elif how == "no signer":
+        rows[0]["signer"] = ""
+        rows[1]["label"] = "x"
+    elif how == "malformed signature":
+        rows[2]["signature"] = "zz"
+    return rows
+
+
+FORGERIES = [
+    "signature of another key",
+    "signature of another row",
+    "no signature",
+    "another signer",
+    "no signer",
+    "malformed signature",
+]
+
+
+@pytest.mark.parametrize("how", FORGERIES)
+def test_a_forged_row_is_found(tmp_path: Path, how: str) -> None:
+    run(tmp_path / "run")
+    path = tmp_path / "run" / "ledgers" / "client-00.jsonl"
+    rewrite(path, forged(rows_of(path), how))
+    with pytest.raises(LedgerError):
+        verify_ledgers(tmp_path / "run")
+
+
+def test_a_whole_rewrite_takes_the_signers_key(tmp_path: Path) -> None:
+    """Somebody who can write the file but has not the key makes a shorter history: the account refuses to go on."""
+    path, owner = tmp_path / "a.jsonl", RowSigner(Identity.new(Entropy()))
+    options = {"unit": "record", "owner": "a"}
+    Ledger.open(path, signer=owner, **options).spend(private.trainer().event(10), "one")  # type: ignore[arg-type]
+    path.unlink()
+    Ledger.open(path, signer=RowSigner(Identity.new(Entropy())), **options)  # type: ignore[arg-type]
+    with pytest.raises(LedgerError, match="account's key"):
+        Ledger.open(path, signer=owner, **options)  # type: ignore[arg-type]
+
+
+def test_a_signed_ledger_is_read_without_its_signer_and_spent_on_only_with_it(tmp_path: Path) -> None:
+    path, owner = tmp_path / "a.jsonl", RowSigner(Identity.new(Entropy()))
+    event = private.trainer().event(10)
+    Ledger.open(path, unit="record", owner="a", signer=owner).spend(event, "one")
+    read = Ledger.open(path, unit="record", owner="a", repair=False)
+    assert read.releases == 1
+    with pytest.raises(LedgerError, match="open it with its signer"):
+        read.spend(event, "two")
+    assert verify(path, read.head, row_signed).rows == 2
+    plain = Ledger.open(tmp_path / "b.jsonl", unit="record", owner="b")
+    plain.spend(event, "one")
+    with pytest.raises(LedgerError, match="account's key"):  # no signature is added to what was begun without
+        Ledger.open(tmp_path / "b.jsonl", unit="record", owner="b", signer=owner)
+
+
+def test_equal_runs_have_equal_heads_whoever_signs(tmp_path: Path) -> None:
+    first, second = run(tmp_path / "a"), run(tmp_path / "b")
+    assert first.summary["ledgers"] == second.summary["ledgers"]
+
+
+def test_a_client_with_an_old_ledger_refuses_before_it_spends(pair: tuple[Witness, WitnessedClient]) -> None:
+    """Its whole disk is an older copy, so nothing it holds shows the loss; the server's receipt does."""
+    witness, handler = pair
+    exchange, states = exchange_of(handler)
+    one(0, witness.around(exchange))
+    old = states["client-00"]
+    one(1, witness.around(exchange))
+    assert handler.client.account is not None
+    signer = handler.ledger._chain._signer
+    short = Ledger.open(None, unit="record", owner="client-00", signer=signer)
+    short.spend_all(handler.client._releases(read_request(private.train_request(private.federation(), "client-00", 0))))
+    restored = replace(handler, client=replace(handler.client, account=Account(short)))
+    request = encode(
+        Envelope(private.train_request(private.federation(), "client-00", 2), witness.receipt("client-00"))
+    )
+    spent = short.releases
+    with pytest.raises(LedgerError, match="cut off or replaced"):
+        restored.handle(request, old)
+    assert short.releases == spent
+    handler.handle(request, states["client-00"])  # the one that kept its rows goes on
+
+
+@pytest.fixture
+def pair() -> tuple[Witness, WitnessedClient]:
+    """A server that knows one client, and the client; what the client answers is an echo."""
+    made, server = private.federation(), Identity.new(Entropy())
+    identity = Identity.new(Entropy())
+    ledger = Ledger.open(None, unit="record", owner="client-00", signer=RowSigner(identity))
+    client = private.client_of(made, "client-00", account=Account(ledger))
+    return Witness(server, {"client-00": identity.public}), WitnessedClient(client, server.public)
+
+
+def exchange_of(handler: WitnessedClient, change=lambda reply: reply):  # noqa: ANN001, ANN201
+    states = {"client-00": ClientState.new()}
+
+    def exchange(requests):  # noqa: ANN001, ANN202
+        for name in requests:
+            reply, states[name] = handler.handle(requests[name], states[name])
+            yield name, change(reply)
+
+    return exchange, states
+
+
+def one(made, exchange) -> bytes:  # noqa: ANN001
+    request = private.train_request(private.federation(), "client-00", made)
+    return dict(exchange({"client-00": request}))["client-00"]
+
+
+def changed(reply: bytes, **fields: object) -> bytes:
+    envelope = decode(reply, Envelope)
+    return encode(replace(envelope, head=encode(replace(decode(envelope.head, SignedHead), **fields))))
+
+
+BAD_HEADS = {
+    "another owner": {"owner": "client-01"},
+    "more rows": {"rows": 9},
+    "no rows": {"rows": 0},
+    "negative rows": {"rows": -1},
+    "another hash": {"hash": bytes(32)},
+    "short hash": {"hash": b"\x01"},
+    "no signature": {"signature": b""},
+}
+
+
+@pytest.mark.parametrize("name", BAD_HEADS)
+def test_the_server_uses_no_reply_with_a_head_that_its_client_did_not_sign(
+    name: str, pair: tuple[Witness, WitnessedClient]
+) -> None:
+    witness, handler = pair
+    exchange, _ = exchange_of(handler, lambda reply: changed(reply, **BAD_HEADS[name]))
+    with pytest.raises(LedgerError):
+        one(0, witness.around(exchange))
+    assert not witness.known
+
+
+def test_the_server_refuses_a_head_that_goes_back_and_one_that_was_left_out(
+    pair: tuple[Witness, WitnessedClient],
+) -> None:
+    witness, handler = pair
+    exchange, _ = exchange_of(handler)
+    one(0, witness.around(exchange))
+    first = witness.known["client-00"]
+    one(1, witness.around(exchange))
+    assert witness.known["client-00"].rows > first.rows
+    back, _ = exchange_of(handler, lambda reply: encode(replace(decode(reply, Envelope), head=encode(first))))
+    with pytest.raises(LedgerError, match="went back"):
+        one(2, witness.around(back))
+    left_out, _ = exchange_of(handler, lambda reply: encode(replace(decode(reply, Envelope), head=b"")))
+    with pytest.raises(FrampError):
+        one(3, witness.around(left_out))
+
+
+@pytest.mark.parametrize("name", [*BAD_HEADS, "another server"])
+def test_a_client_spends_nothing_on_a_receipt_that_is_not_its_servers(
+    name: str, pair: tuple[Witness, WitnessedClient]
+) -> None:
+    witness, handler = pair
+    exchange, states = exchange_of(handler)
+    one(0, witness.around(exchange))
+    receipt = decode(witness.receipt("client-00"), SignedHead)
+    if name == "another server":
+        stranger = Witness(Identity.new(Entropy()), {}, witness.known)
+        bad = decode(stranger.receipt("client-00"), SignedHead)
+    else:
+        bad = replace(receipt, **BAD_HEADS[name])  # type: ignore[arg-type]
+    spent = handler.ledger.releases
+    request = encode(Envelope(private.train_request(private.federation(), "client-00", 1), encode(bad)))
+    with pytest.raises(LedgerError):
+        handler.handle(request, states["client-00"])
+    assert handler.ledger.releases == spent
+    good = encode(Envelope(private.train_request(private.federation(), "client-00", 1), encode(receipt)))
+    handler.handle(good, states["client-00"])
+    assert handler.ledger.releases > spent
+
+
+def test_the_keys_of_a_run_are_needed_to_go_on_with_it(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(Cut):
+        run(out, stop=1)
+    keys = {path: path.read_bytes() for path in (out / "keys").rglob("*.key")}
+    assert len(keys) == 7 and all(path.stat().st_mode & 0o077 == 0 for path in keys)
+    shutil.rmtree(out / "keys")
+    with pytest.raises(LedgerError, match="account's key"):
+        run(out, resume=True)
+    for path, data in keys.items():
+        path.write_bytes(data)
+        path.chmod(0o644)
+    with pytest.raises(CryptoError, match="others than its owner"):
+        run(out, resume=True)
+    for path in keys:
+        path.chmod(0o600)
+    run(out, resume=True)
+
+
+def test_no_secret_key_is_anywhere_but_in_its_file(tmp_path: Path) -> None:
+    run(tmp_path / "run")
+    secrets = [path.read_text().strip() for path in (tmp_path / "run" / "keys").rglob("*.key")]
+    for path in (tmp_path / "run").rglob("*"):
+        if path.is_file() and path.suffix != ".key":
+            data = path.read_bytes()
+            assert not any(bytes.fromhex(secret) in data or secret.encode() in data for secret in secrets), path
