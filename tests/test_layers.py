@@ -57,7 +57,7 @@ LAYERS: dict[str, int] = {
     "cli": 6,
 }
 THIRD_PARTY = {
-    "cryptography": {"randomness.py", "crypto/keys.py"},
+    "cryptography": {"randomness.py", "crypto/keys.py", "crypto/agreement.py", "crypto/sealed.py"},
     "dp_accounting": {
         "privacy/accounting.py",
         "privacy/amplification.py",
