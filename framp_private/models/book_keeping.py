@@ -5,7 +5,8 @@ From each layer's input a and output gradient b follow the per-record norms, and
 clipped sum::
 
     linear     G_i = b_i a_i^T              norm^2 on a mask M: b_i^2 M a_i^2, without forming G_i
-    conv       G_i = b_i unfold(a_i)^T      formed, or where that is dearer its norm from two Gram matrices
+    conv       G_i = b_i unfold(a_i)^T      formed, or where that is dearer its norm from two Gram matrices, or, on a
+                                            mask, from one record after the other
     norm       G_i = sum over places of b_i (normalised a_i), and of b_i
 
 So a step costs about what one without clipping costs. All layers with parameters must be of these kinds and be called
@@ -144,20 +145,30 @@ class _Conv:
         self._bias, self._prefix, self._masks, self._shape = layer.bias is not None, prefix, masks, layer.weight.shape
         self._b = call.back.flatten(2)  # (n, o, t)
         (_, o, t), k = self._b.shape, self._shape[1:].numel()
-        self._windows = _windows(call.given, layer) if masks is None and t * (k + o) < k * o else None
+        large = masks is not None and len(self._b) * o * k > _IN_CACHE
+        self._windows = _windows(call.given, layer) if large or (masks is None and t * (k + o) < k * o) else None
         self._formed = _formed(call.given, call.back, layer) if self._windows is None else None  # (n, o, k)
 
     def squared(self) -> Tensor:
-        if self._windows is not None:
-            u, b = (
-                self._windows.double(),
-                self._b.double(),
-            )  # a sum of Grams cancels: float32 would lose half its digits
+        if self._windows is not None and self._masks is not None:
+            found = self._one_by_one(self._masks(f"{self._prefix}weight").flatten(1))
+        elif self._windows is not None:
+            # a sum of Grams cancels: float32 would lose half its digits
+            u, b = self._windows.double(), self._b.double()
             found = ((u.transpose(1, 2) @ u) * (b.transpose(1, 2) @ b)).sum((1, 2)).float()
         else:
             assert self._formed is not None
             found = _squared(self._formed.flatten(1), self._masks, f"{self._prefix}weight")
         return found + _squared(self._b.sum(2), self._masks, f"{self._prefix}bias") if self._bias else found
+
+    def _one_by_one(self, mask: Tensor) -> Tensor:
+        """(n,) squared norms of gradients that are too many to be kept: each is formed, and forgotten."""
+        assert self._windows is not None
+        formed, found = torch.empty_like(mask), []
+        for b, u in zip(self._b, self._windows, strict=True):
+            torch.mm(b, u.T, out=formed)
+            found.append(formed.square_().mul_(mask).sum())
+        return torch.stack(found)
 
     def weighted(self, scale: Tensor) -> dict[str, Tensor]:
         if self._windows is not None:
@@ -173,7 +184,7 @@ class _Conv:
 def _formed(x: Tensor, back: Tensor, layer: nn.Conv2d) -> Tensor:
     """(n, o, c * kh * kw): each record's weight gradient, by the faster of two ways on a CPU."""
     (n, o), (_, c, kh, kw) = back.shape[:2], layer.weight.shape
-    if c >= _GROUPED:  # one convolution in which every record is a group of its own
+    if c >= _GROUPED and o * c * kh * kw <= _SMALL:  # one convolution in which every record is a group of its own
         flat, out = x.reshape(1, n * c, *x.shape[2:]), back.reshape(1, n * o, *back.shape[2:])
         shape = (list(layer.stride), list(layer.padding), [1, 1], False, [0, 0], n, [False, True, False])
         made: Tensor = torch.ops.aten.convolution_backward(out, flat, x.new_empty(n * o, c, kh, kw), None, *shape)[1]
@@ -186,6 +197,8 @@ def _formed(x: Tensor, back: Tensor, layer: nn.Conv2d) -> Tensor:
 
 
 _GROUPED, _TOGETHER = 8, 16
+_SMALL, _IN_CACHE = 1 << 16, 1 << 22
+"""Numbers in one record's gradient of a layer, and in those of a batch, beyond which memory is what takes the time."""
 
 
 def _windows(x: Tensor, layer: nn.Conv2d) -> Tensor:

@@ -18,6 +18,7 @@ from framp_private.federated.dp_sgd import DpSGD
 from framp_private.federated.local_training import AtHome, HomeSchedule, fiarse_factor
 from framp_private.federated.per_sample import Mode, chosen
 from framp_private.federated.prototypes import GlobalPrototypes
+from framp_private.models import book_keeping
 from framp_private.models.vision import lenet, perceptron, resnet18, small_cnn
 from framp_private.randomness import Entropy, SeededEntropy, Streams
 
@@ -114,6 +115,33 @@ def test_clipping_equals_the_loop_over_single_records(name: str, mode: Mode, sha
     expected = naive_step(network, weights, mask, data, trainer)
     torch.testing.assert_close(moved.double(), expected, rtol=1e-4, atol=2e-6)
     assert not moved[~mask].any()
+
+
+@pytest.mark.parametrize("bad", [None, math.nan, math.inf])
+@pytest.mark.usefixtures("silent")
+def test_gradients_too_many_to_keep_are_clipped_like_the_others(
+    bad: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The way of layers whose per-record gradients do not fit the cache, taken by a small network."""
+    network, shape = NETWORKS["cnn"]
+    weights, data = network.initial_weights(Streams(1)), records(shape)
+    mask = torch.rand(network.n_parameters, generator=torch.Generator().manual_seed(2)) < 0.3
+    trainer = DpSGD(1, 1.0, clip_norm=0.7, learning_rate=0.3, alignment=Alignment(0.0))
+    if bad is not None:
+        x = data.x.clone()
+        x[4] = bad
+        data = replace(data, x=x)
+
+    def moved() -> Tensor:
+        return trainer.train(network, weights, mask, data, None, Streams(0), 0.0, AtHome(Entropy(), N))
+
+    formed = moved()
+    calls = []
+    real = book_keeping._Conv._one_by_one
+    monkeypatch.setattr(book_keeping, "_IN_CACHE", 0)
+    monkeypatch.setattr(book_keeping._Conv, "_one_by_one", lambda self, mask: calls.append(1) or real(self, mask))
+    torch.testing.assert_close(moved(), formed, rtol=1e-5, atol=1e-6)
+    assert calls
 
 
 @pytest.mark.slow
