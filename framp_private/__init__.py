@@ -41,6 +41,7 @@ from framp_private.protections import PlainSum as PlainSum
 from framp_private.protections import Plan as Plan
 from framp_private.runs import load_run as load_run
 from framp_private.runs import run_config as run_config
+from framp_private.secure_sums import secure_sum as secure_sum
 from framp_private.training import Options as Options
 from framp_private.training import Run as Run
 from framp_private.training import train as train

@@ -36,6 +36,7 @@ LAYERS: dict[str, int] = {
     "transcript": 5,
     "engines": 5,
     "evaluation": 6,
+    "secure_sums": 6,
     "methods": 6,
     "config": 6,
     "home": 6,

@@ -11,4 +11,5 @@ from framp_private.protections.central import AdaptiveClip as AdaptiveClip, Cent
 from framp_private.protections.gaussian import LocalGaussian as LocalGaussian, chain as chain
 from framp_private.protections.plain import PlainSum as PlainSum
 from framp_private.protections.post_processed import PostProcessed as PostProcessed
+from framp_private.protections.secagg import SecAgg as SecAgg
 from framp_private.protections.plan import Plan as Plan

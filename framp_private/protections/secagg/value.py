@@ -1,0 +1,120 @@
+"""`SecAgg`: the parameters of secure aggregation as one value, and what follows from them for a cohort."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from framp_private.crypto.ring import Ring
+from framp_private.errors import PlanError, PrivacyParameterError
+from framp_private.privacy.events import Event, unprotected
+from framp_private.protections.base import Exchange, Lift, Protection, ServerView, Session
+from framp_private.protections.secagg import planning
+from framp_private.protections.secagg.client import Terms
+from framp_private.randomness import Entropy
+
+COMPLETE_TO = 64
+"""Cohorts up to this size share with everybody."""
+
+
+@dataclass(frozen=True)
+class SecAgg(Protection):
+    """The server learns the sum of the clients' values and who took part, however many drop out down to the threshold.
+
+    Guarantees, against a server that follows the protocol and fewer than `threshold` of any client's neighbourhood in
+    league with it: nothing but sums over all active clients. Against one that does not follow it: no client opens two
+    views of one round, as long as 2 t > k + 1 + the corrupt among a neighbourhood; but such a server can send a
+    model to one client that silences all others, so without noise nothing is claimed for single records or clients.
+
+    Args:
+        threshold: share of a neighbourhood, itself included, that must survive: t = floor(threshold (k + 1)) + 1. In
+            [0.5, 1).
+        neighbours: k, even; None takes all others up to 64 clients and what `planning.design` says above.
+        bound: largest size of a value, per coordinate. step: what values are rounded to, at most.
+        ring_bits: width of the ring; None takes the fewest in which the cohort's sum cannot wrap.
+        minimum: smallest planned cohort that a client takes part in, at least 3.
+        corrupt, dropout: largest shares of the cohort in league with the server, and that drop out; for planning.
+
+    Raises:
+        PlanError, PrivacyParameterError: a value outside its range.
+    """
+
+    threshold: float = 0.6
+    neighbours: int | None = None
+    bound: float = 1.0
+    step: float = 1e-4
+    ring_bits: int | None = None
+    minimum: int = 3
+    corrupt: float = 0.0
+    dropout: float = 0.2
+    randomised: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        planning.check(self.threshold, self.dropout, self.corrupt, self.minimum)
+        if self.neighbours is not None and (self.neighbours < 2 or self.neighbours % 2):
+            raise PlanError(f"neighbours={self.neighbours} must be even and at least 2, or None for all")
+        Ring.fitting(self.minimum, self.bound, self.step)
+
+    def terms(self, cohort: int) -> Terms:
+        """Graph and threshold for a planned cohort.
+
+        Raises:
+            PlanError: a cohort below the minimum, or a threshold at which the corrupt could open two views.
+        """
+        if cohort < self.minimum:
+            raise PlanError(f"cohort={cohort} is below the minimum of {self.minimum}: ask more clients in a round")
+        neighbours = self.neighbours
+        if neighbours is None and cohort > COMPLETE_TO:
+            found = planning.design(
+                cohort, threshold=self.threshold, dropout=self.dropout, corrupt=self.corrupt, complete_to=COMPLETE_TO
+            )
+            neighbours = found.neighbours
+        size = min(neighbours or cohort, cohort - 1) + 1
+        opening = math.floor(self.threshold * size) + 1
+        if 2 * opening <= size + math.floor(self.corrupt * size):
+            raise PlanError(
+                f"threshold={self.threshold} opens with {opening} of {size}, of which {self.corrupt:g} may be corrupt: "
+                "two halves could open two views of one round; use a larger threshold"
+            )
+        return Terms(size - 1, opening, self.minimum)
+
+    def ring(self, cohort: int) -> Ring:
+        """The integers that a cohort's values are summed in. Raises `PrivacyParameterError` for a ring too narrow."""
+        fitted = Ring.fitting(cohort, self.bound, self.step)
+        if self.ring_bits is None:
+            return fitted
+        if self.ring_bits < fitted.bits:
+            raise PrivacyParameterError(
+                f"ring_bits={self.ring_bits}: the sum of {cohort} clients needs {fitted.bits} bits not to wrap"
+            )
+        return Ring(self.ring_bits, fitted.step, fitted.levels)
+
+    def protect(self, value: np.ndarray, entropy: Entropy) -> bytes:
+        """Refused: a masked vector takes a round's keys."""
+        raise PlanError("a secure sum is no single message: use secure_sum")
+
+    def reveal(self, payload: bytes) -> np.ndarray:
+        """Refused: the server sees no client's value."""
+        raise PlanError("a secure sum shows no client's value")
+
+    def open(self, cohort: Sequence[str], size: int | None, lift: Lift, exchange: Exchange) -> Session:
+        """Refused until the trips of a training round carry it."""
+        raise PlanError("SecAgg is not carried by training rounds yet: use secure_sum")
+
+    def event(self, cohort: Sequence[str], size: int = 0) -> Event:
+        """No guarantee for the sum itself: noise has to be added for that."""
+        del cohort, size
+        return unprotected("client", "a secure sum without noise: the sum itself is exact")
+
+    def server_view(self) -> ServerView:
+        """Sums over at least the threshold of the smallest cohort."""
+        least = self.terms(self.minimum).threshold
+        trust = (
+            f"the server follows the protocol, and fewer than a share of {self.threshold:g} of any client's neighbours "
+            "are in league with it"
+        )
+        return ServerView("sum", least, trust, ("who took part", "who dropped out and when", "sizes", "times"))
