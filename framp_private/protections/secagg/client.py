@@ -113,6 +113,8 @@ def begin(request: KeysRequest, member: Member, terms: Terms) -> tuple[bytes, St
         raise ProtocolError(
             f"a cohort of {request.planned} was planned, and this client takes part from {terms.minimum} on"
         )
+    if request.round_index < 0:
+        raise ProtocolError(f"round={request.round_index} must be at least 0")
     context = round_context(member.run, request.round_index)
     mask_key, seal_key = AgreementKey(draw_secret(member.entropy)), AgreementKey.new(member.entropy)
     signature = member.identity.sign(KEYS, stated_keys(context, member.name, mask_key.public, seal_key.public))

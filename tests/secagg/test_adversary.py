@@ -1,0 +1,378 @@
+"""Bad parties: each ends in one typed error, nothing is opened, honest clients stay as they were, the next round works."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from framp_private.crypto.agreement import AgreementKey
+from framp_private.crypto.keys import Identity
+from framp_private.crypto.prg import add_mask
+from framp_private.crypto.ring import unpack
+from framp_private.crypto.shamir import recover
+from framp_private.errors import CryptoError, FrampError, ProtocolError, WireError
+from framp_private.protections import SecAgg
+from framp_private.protections.secagg import client as half
+from framp_private.protections.secagg.client import answer, pair_seed, round_context, self_seed, stated_keys
+from framp_private.protections.secagg.graph import MerkleTree
+from framp_private.protections.secagg.messages import (
+    Confirmation,
+    ConfirmRequest,
+    Delivery,
+    KeyEntry,
+    KeysRequest,
+    Opened,
+    Shares,
+    SharesRequest,
+    SignedKeys,
+    UnmaskRequest,
+)
+from framp_private.randomness import Entropy
+from framp_private.wire import decode, encode
+from tests.secagg.harness import Round, values_of
+
+VICTIM = "client-00"
+REFUSALS = (ProtocolError, CryptoError, WireError)
+
+
+def edited(kind: type, **changes: object) -> Callable[[bytes], bytes]:
+    return lambda data: encode(replace(decode(data, kind), **changes))
+
+
+def flipped(data: bytes) -> bytes:
+    bad = bytearray(data)
+    bad[len(bad) // 2] ^= 4
+    return bytes(bad)
+
+
+def first(mapping: dict[str, bytes], change: Callable[[bytes], bytes]) -> dict[str, bytes]:
+    name = next(iter(mapping))
+    return {**mapping, name: change(mapping[name])}
+
+
+def inside(kind: type, field: str, change: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
+    """Changes the first entry of a mapping in a message."""
+    return lambda data: encode(
+        replace(decode(data, kind), **{field: first(dict(getattr(decode(data, kind), field)), change)})
+    )
+
+
+def low_order(data: bytes) -> bytes:
+    return encode(replace(decode(data, SignedKeys), mask_key=bytes(32)))
+
+
+def swapped_identity(data: bytes) -> bytes:
+    """Keys of the server's own making, signed with a key of its own."""
+    stranger, key = Identity.new(Entropy()), AgreementKey.new(Entropy())
+    entry = decode(data, KeyEntry)
+    context = round_context(b"r" * 32, 0)
+    signature = stranger.sign(half.KEYS, stated_keys(context, entry.client, key.public, key.public[::-1]))
+    return encode(replace(entry, keys=encode(SignedKeys(key.public, key.public[::-1], signature))))
+
+
+def fewer(kind: type, field: str) -> Callable[[bytes], bytes]:
+    def change(data: bytes) -> bytes:
+        message = decode(data, kind)
+        kept = dict(list(getattr(message, field).items())[:-1])
+        return encode(replace(message, **{field: kept}))
+
+    return change
+
+
+DOWN: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
+    "keys: garbage": ("keys", lambda data: b"\0" * 40),
+    "keys: truncated": ("keys", lambda data: data[:-1]),
+    "keys: cohort below policy": ("keys", edited(KeysRequest, planned=2)),
+    "keys: negative round": ("keys", edited(KeysRequest, round_index=-1)),
+    "shares: bit flipped": ("shares", flipped),
+    "shares: another root": ("shares", edited(SharesRequest, root=bytes(32))),
+    "shares: short root": ("shares", edited(SharesRequest, root=b"")),
+    "shares: another count": ("shares", edited(SharesRequest, count=6)),
+    "shares: a count beyond the roster": ("shares", edited(SharesRequest, count=99)),
+    "shares: a count below the threshold": ("shares", edited(SharesRequest, count=3)),
+    "shares: another index": ("shares", edited(SharesRequest, index=1)),
+    "shares: a peer's key swapped": ("shares", inside(SharesRequest, "entries", swapped_identity)),
+    "shares: a peer left out": ("shares", fewer(SharesRequest, "entries")),
+    "shares: a proof left out": ("shares", fewer(SharesRequest, "proofs")),
+    "shares: a forged proof": ("shares", inside(SharesRequest, "proofs", flipped)),
+    "shares: nobody": ("shares", edited(SharesRequest, entries={}, proofs={})),
+    "masked: a sealed share flipped": ("masked", inside(Delivery, "sealed", flipped)),
+    "masked: a sealed share truncated": ("masked", inside(Delivery, "sealed", lambda data: data[:-1])),
+    "masked: an empty sealed share": ("masked", inside(Delivery, "sealed", lambda data: b"")),
+    "masked: shares of a stranger": ("masked", edited(Delivery, sealed={"client-99": b"x" * 60})),
+    "masked: too few shares": ("masked", edited(Delivery, sealed={})),
+    "confirm: active and dropped overlap": ("confirm", edited(ConfirmRequest, dropped=b"\x02")),
+    "confirm: the client itself left out": ("confirm", edited(ConfirmRequest, active=b"\x7e")),
+    "confirm: a neighbour in neither": ("confirm", edited(ConfirmRequest, active=b"\x3f")),
+    "confirm: too few active": ("confirm", edited(ConfirmRequest, active=b"\x03", dropped=b"\x7c")),
+    "confirm: short bitmap": ("confirm", edited(ConfirmRequest, active=b"")),
+    "confirm: bits behind the last": ("confirm", edited(ConfirmRequest, active=b"\xff")),
+    "unmask: no signatures": ("unmask", edited(UnmaskRequest, signatures={})),
+    "unmask: too few signatures": ("unmask", lambda data: keep(data, 4)),
+    "unmask: a forged signature and none to spare": ("unmask", lambda data: forged(keep(data, 5))),
+    "unmask: one signature under many names": (
+        "unmask",
+        lambda data: encode(
+            UnmaskRequest(
+                dict.fromkeys(
+                    decode(data, UnmaskRequest).signatures,
+                    next(iter(decode(data, UnmaskRequest).signatures.values())),
+                )
+            )
+        ),
+    ),
+}
+
+
+def keep(data: bytes, count: int) -> bytes:
+    return encode(UnmaskRequest(dict(list(decode(data, UnmaskRequest).signatures.items())[:count])))
+
+
+def forged(data: bytes) -> bytes:
+    return encode(UnmaskRequest(first(dict(decode(data, UnmaskRequest).signatures), flipped)))
+
+
+@pytest.mark.parametrize("name", DOWN)
+def test_a_bad_message_from_the_server_is_refused_and_changes_nothing(name: str) -> None:
+    """To one client of seven, whose threshold is 5. What it held stays as it was, so the true message still goes through."""
+    stage, change = DOWN[name]
+    case = Round(values_of(7))
+    assert case.terms.threshold == 5
+
+    def down(at: str, client: str, message: bytes) -> bytes:
+        if client == VICTIM and at == stage:
+            before = case.states.get(VICTIM)
+            with pytest.raises(REFUSALS):
+                bad = change(message)
+                assert bad != message
+                if stage == "masked":
+                    assert before is not None
+                    half.receive(decode(bad, Delivery), b"the model", before, case.members[VICTIM], case.terms)
+                else:
+                    answer(bad, before, case.members[VICTIM], case.terms)
+            assert case.states.get(VICTIM) is before
+        return message
+
+    case.down = down
+    total, survivors = case.total()
+    assert len(survivors) == 7 and (case.ring.centred(total) == case.plain(survivors)).all()
+
+
+UP: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
+    "keys: forged signature": ("keys", edited(SignedKeys, signature=bytes(64))),
+    "keys: missing signature": ("keys", edited(SignedKeys, signature=b"")),
+    "keys: low order": ("keys", low_order),
+    "keys: truncated": ("keys", lambda data: data[:-2]),
+    "shares: one left out": ("shares", fewer(Shares, "sealed")),
+    "shares: short commitment": ("shares", edited(Shares, commitment=b"")),
+    "shares: another commitment": ("shares", edited(Shares, commitment=bytes(32))),
+    "masked: too short": ("masked", lambda data: data[:-1]),
+    "masked: too long": ("masked", lambda data: data + b"\0"),
+    "masked: empty": ("masked", lambda data: b""),
+    "confirm: not a signature": ("confirm", lambda data: data[:-1]),
+    "unmask: shares of a stranger": ("unmask", edited(Opened, seeds={"client-99": bytes(32)})),
+    "unmask: keys of the active": (
+        "unmask",
+        lambda data: encode(Opened({}, decode(data, Opened).seeds)),
+    ),
+    "unmask: no field element": ("unmask", inside(Opened, "seeds", lambda data: b"\xff" * 32)),
+    "unmask: wrong share": ("unmask", inside(Opened, "seeds", lambda data: bytes(32))),
+}
+
+
+@pytest.mark.parametrize("name", UP)
+def test_a_bad_message_from_a_client_ends_the_round_and_the_next_one_works(name: str) -> None:
+    stage, change = UP[name]
+    case = Round(values_of(7))
+    case.up = lambda at, client, data: change(data) if (at, client) == (stage, VICTIM) else data
+    with pytest.raises(FrampError):
+        case.total()
+    again = Round(case.values, index=1, identities=case.identities)
+    total, survivors = again.total()
+    assert (again.ring.centred(total) == again.plain(survivors)).all()
+
+
+def test_every_stage_is_taken_once_and_in_its_order() -> None:
+    """All later requests to a client at any stage, replayed: whatever does not come next is refused."""
+    case = Round(values_of(5))
+    case.total()
+    requests = {stage: data for stage, way, name, data in case.sent if way == "down" and name == VICTIM}
+    member, terms = case.members[VICTIM], case.terms
+    for upto in range(1, 4):
+        fresh = Round(case.values, identities=case.identities)
+        fresh.gathering.collect_keys(fresh.exchange("keys"))
+        if upto > 1:
+            fresh.gathering.collect_shares(fresh.exchange("shares"))
+        state = fresh.states[VICTIM]
+        for stage in ("shares", "confirm", "unmask"):
+            if (upto, stage) != (1, "shares"):
+                with pytest.raises(REFUSALS):
+                    answer(requests[stage], state, member, terms)
+    done = case.states[VICTIM]
+    for stage in ("shares", "confirm", "unmask"):  # two unmask requests among them
+        with pytest.raises(ProtocolError):
+            answer(requests[stage], done, member, terms)
+    for stage in ("shares", "confirm", "unmask"):
+        with pytest.raises(ProtocolError, match="begins with keys"):
+            answer(requests[stage], None, member, terms)
+
+
+def test_after_unmasking_a_client_holds_no_secret_of_the_round() -> None:
+    case = Round(values_of(5))
+    case.total()
+    assert all(not state.held and not state.seed and not state.peers for state in case.states.values())
+
+
+def test_split_views_of_active_and_dropped_open_nothing() -> None:
+    """The server tells one half that a client dropped out and the other half that it did not: with 2 t > n no half opens."""
+    case = Round(values_of(8)).until_masked()
+    names = list(case.values)
+    whole = ConfirmRequest(b"\xff", b"\x00")
+    without = ConfirmRequest(b"\xfe", b"\x01")  # the victim is dropped
+    views = {name: without if place % 2 else whole for place, name in enumerate(names) if name != VICTIM}
+    signatures: dict[str, bytes] = {}
+    for name, view in views.items():
+        reply, case.states[name] = answer(encode(view), case.states[name], case.members[name], case.terms)
+        signatures[name] = decode(reply, Confirmation).signature
+    assert max(Counter(map(id, views.values())).values()) < case.terms.threshold
+    for name in views:
+        with pytest.raises(ProtocolError, match="nothing is opened"):
+            answer(encode(UnmaskRequest(signatures)), case.states[name], case.members[name], case.terms)
+
+
+def test_a_model_that_not_all_have_seen_opens_nothing() -> None:
+    """Clients that were asked with another model sign another statement."""
+    case = Round(values_of(7), asked=lambda client: b"crafted" if client < "client-03" else b"the model")
+    with pytest.raises(ProtocolError, match="nothing is opened"):
+        case.total()
+
+
+def test_a_message_of_another_round_or_run_is_refused() -> None:
+    first_round, second = Round(values_of(5)), Round(values_of(5))
+    second = Round(first_round.values, index=1, identities=first_round.identities)
+    for case in (first_round, second):
+        case.gathering.collect_keys(case.exchange("keys"))
+    second.gathering.collect_shares(second.exchange("shares"))
+    request = next(d for s, way, n, d in second.sent if (s, way, n) == ("shares", "down", VICTIM))
+    with pytest.raises(REFUSALS):
+        answer(request, first_round.states[VICTIM], first_round.members[VICTIM], first_round.terms)
+    other = Round(first_round.values, run=b"s" * 32, identities=first_round.identities)
+    other.gathering.collect_keys(other.exchange("keys"))
+    keys = {n: d for s, way, n, d in first_round.sent if (s, way) == ("keys", "up")}
+    entries = {name: KeyEntry(name, index, keys[name]) for index, name in enumerate(first_round.values)}
+    tree = MerkleTree([encode(entry) for entry in entries.values()])
+    near = {name: encode(entry) for name, entry in entries.items() if name != VICTIM}
+    replayed = SharesRequest(
+        tree.root, 5, 0, tree.proof(0), near, {name: tree.proof(entries[name].index) for name in near}
+    )
+    with pytest.raises(ProtocolError):
+        answer(encode(replayed), other.states[VICTIM], other.members[VICTIM], other.terms)
+
+
+# What colluding parties can take off a victim's masked vector.
+
+
+def taken_off(case: Round, corrupt: list[str], *, opened: bool) -> np.ndarray:
+    """The victim's vector without the masks that some clients' secrets, and what was opened, explain."""
+    ring, entries = case.ring, case.gathering._entries
+    left = unpack(case.vectors[VICTIM], case.size, ring.bits)
+    keys = case.gathering._keys
+    context = round_context(case.run, case.index)
+    for name in corrupt:
+        agreed = case.states[name].mask_key.agree(keys[VICTIM].mask_key)
+        sign = 1 if entries[VICTIM].index < entries[name].index else -1
+        add_mask(left, pair_seed(agreed, context, "update"), -sign)
+    shares = {entries[name].index + 1: case.held_before[name][VICTIM].seed for name in corrupt}  # type: ignore[attr-defined]
+    if opened:
+        shares = {entries[n].index + 1: held[VICTIM].seed for n, held in case.held_before.items()}  # type: ignore[attr-defined]
+    if len(shares) >= case.terms.threshold:
+        seed = recover(shares, case.terms.threshold)
+        add_mask(left, self_seed(seed, context, "update"), -1)
+    left &= left.dtype.type(ring.mask)
+    return left
+
+
+def with_secrets(n: int, size: int) -> Round:
+    case = Round(values_of(n, size), SecAgg(ring_bits=16, step=1e-3)).until_masked()
+    case.held_before = {name: state.held for name, state in case.states.items()}  # type: ignore[attr-defined]
+    return case
+
+
+def uniform(values: np.ndarray, bits: int) -> bool:
+    """Chi-square over 16 bins at alpha = 1e-6 (58.6): a sanity check, no proof."""
+    counts = np.bincount(values.astype(np.int64) >> (bits - 4), minlength=16)
+    return float(((counts - len(values) / 16) ** 2 / (len(values) / 16)).sum()) < 58.6
+
+
+def test_with_one_client_less_than_the_threshold_the_vector_stays_unexplained() -> None:
+    case = with_secrets(10, 4096)
+    corrupt = list(case.values)[1 : case.terms.threshold]
+    assert len(corrupt) == case.terms.threshold - 1
+    for opened in (False, True):  # even once the victim's own seed has been opened
+        assert uniform(taken_off(case, corrupt, opened=opened), case.ring.bits)
+    expected = case.ring.encode(case.values[VICTIM])
+    assert not uniform(expected, case.ring.bits)  # and the check can tell the two apart
+
+
+def test_with_all_but_the_victim_the_vector_is_explained_exactly() -> None:
+    """What shows that the test above works."""
+    case = with_secrets(10, 4096)
+    left = taken_off(case, list(case.values)[1:], opened=True)
+    assert (left == case.ring.encode(case.values[VICTIM])).all()
+
+
+def test_who_survives_a_round_and_drops_out_of_the_next_keeps_the_first_closed() -> None:
+    """The mask key that is opened in round 1 explains nothing of round 0, whose own one was never opened."""
+    case = Round(values_of(5, 2048), SecAgg(ring_bits=16, step=1e-3))
+    case.total()
+    second = Round(case.values, case.protection, {VICTIM: "masked"}, index=1, identities=case.identities)
+    second.total()
+    shares = {
+        second.gathering._entries[name].index + 1: decode(data, Opened).keys[VICTIM]
+        for stage, way, name, data in second.sent
+        if (stage, way) == ("unmask", "up")
+    }
+    key = AgreementKey(recover(shares, second.terms.threshold))
+    assert key.public == second.gathering._keys[VICTIM].mask_key != case.gathering._keys[VICTIM].mask_key
+    left = unpack(case.vectors[VICTIM], case.size, 16)
+    seeds = {
+        case.gathering._entries[n].index + 1: decode(d, Opened).seeds[VICTIM]
+        for s, way, n, d in case.sent
+        if (s, way) == ("unmask", "up")
+    }
+    context = round_context(case.run, 0)
+    add_mask(left, self_seed(recover(seeds, case.terms.threshold), context, "update"), -1)
+    for name in list(case.values)[1:]:
+        agreed = key.agree(case.gathering._keys[name].mask_key)
+        sign = 1 if case.gathering._entries[VICTIM].index < case.gathering._entries[name].index else -1
+        add_mask(left, pair_seed(agreed, context, "update"), -sign)
+    left &= left.dtype.type(case.ring.mask)
+    assert uniform(left, 16)
+    assert not case.gathering._keys.keys() - second.gathering._keys.keys()
+
+
+def test_no_share_of_both_kinds_is_opened_for_anybody() -> None:
+    case = Round(values_of(7), drop={"client-03": "masked", "client-05": "unmask"})
+    case.total()
+    for stage, way, _, data in case.sent:
+        if (stage, way) == ("unmask", "up"):
+            opened = decode(data, Opened)
+            assert not set(opened.seeds) & set(opened.keys)
+            assert set(opened.keys) == {"client-03"}
+
+
+def test_no_secret_and_no_value_is_in_any_message() -> None:
+    case = Round(values_of(6, 400))
+    case.until_masked()
+    secrets = [case.identities[name]._secret for name in case.values]
+    for name, state in case.states.items():
+        secrets += [state.mask_key.secret, state.seal_key.secret, state.seed]
+        secrets += [part for pair in state.held.values() for part in (pair.seed, pair.key)]
+        exact, quantised = case.values[name], case.ring.encode(case.values[name])
+        secrets += [exact[:2].tobytes(), exact.astype(np.float32)[:4].tobytes(), quantised[:4].tobytes()]
+    for _, _, _, data in case.sent:
+        assert not any(secret in data for secret in secrets)
