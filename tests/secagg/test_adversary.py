@@ -17,7 +17,7 @@ from framp_private.crypto.shamir import recover
 from framp_private.errors import CryptoError, FrampError, ProtocolError, WireError
 from framp_private.protections import SecAgg
 from framp_private.protections.secagg import client as half
-from framp_private.protections.secagg.client import answer, pair_seed, round_context, self_seed, stated_keys
+from framp_private.protections.secagg.client import answer
 from framp_private.protections.secagg.graph import MerkleTree
 from framp_private.protections.secagg.messages import (
     Confirmation,
@@ -26,11 +26,13 @@ from framp_private.protections.secagg.messages import (
     KeyEntry,
     KeysRequest,
     Opened,
+    SharePair,
     Shares,
     SharesRequest,
     SignedKeys,
     UnmaskRequest,
 )
+from framp_private.protections.secagg.statements import KEYS, pair_seed, round_context, self_seed, stated_keys
 from framp_private.randomness import Entropy
 from framp_private.wire import decode, encode
 from tests.secagg.harness import Round, values_of
@@ -70,7 +72,7 @@ def swapped_identity(data: bytes) -> bytes:
     stranger, key = Identity.new(Entropy()), AgreementKey.new(Entropy())
     entry = decode(data, KeyEntry)
     context = round_context(b"r" * 32, 0)
-    signature = stranger.sign(half.KEYS, stated_keys(context, entry.client, key.public, key.public[::-1]))
+    signature = stranger.sign(KEYS, stated_keys(context, entry.client, key.public, key.public[::-1]))
     return encode(replace(entry, keys=encode(SignedKeys(key.public, key.public[::-1], signature))))
 
 
@@ -224,7 +226,8 @@ def test_every_stage_is_taken_once_and_in_its_order() -> None:
 def test_after_unmasking_a_client_holds_no_secret_of_the_round() -> None:
     case = Round(values_of(5))
     case.total()
-    assert all(not state.held and not state.seed and not state.peers for state in case.states.values())
+    for state in case.states.values():
+        assert (state.mask_secret, state.seal_secret, state.seed, state.held, state.peers) == (b"", b"", b"", {}, {})
 
 
 def test_split_views_of_active_and_dropped_open_nothing() -> None:
@@ -283,17 +286,22 @@ def taken_off(case: Round, corrupt: list[str], *, opened: bool) -> np.ndarray:
     keys = case.gathering._keys
     context = round_context(case.run, case.index)
     for name in corrupt:
-        agreed = case.states[name].mask_key.agree(keys[VICTIM].mask_key)
+        agreed = AgreementKey(case.states[name].mask_secret).agree(keys[VICTIM].mask_key)
         sign = 1 if entries[VICTIM].index < entries[name].index else -1
         add_mask(left, pair_seed(agreed, context, "update"), -sign)
-    shares = {entries[name].index + 1: case.held_before[name][VICTIM].seed for name in corrupt}  # type: ignore[attr-defined]
+    shares = {entries[name].index + 1: share_of(case, name) for name in corrupt}  # type: ignore[attr-defined]
     if opened:
-        shares = {entries[n].index + 1: held[VICTIM].seed for n, held in case.held_before.items()}  # type: ignore[attr-defined]
+        shares = {entries[n].index + 1: share_of(case, n) for n in case.held_before}  # type: ignore[attr-defined]
     if len(shares) >= case.terms.threshold:
         seed = recover(shares, case.terms.threshold)
         add_mask(left, self_seed(seed, context, "update"), -1)
     left &= left.dtype.type(ring.mask)
     return left
+
+
+def share_of(case: Round, name: str) -> bytes:
+    """What a client holds of the victim's seed."""
+    return decode(case.held_before[name][VICTIM], SharePair).seed  # type: ignore[attr-defined]
 
 
 def with_secrets(n: int, size: int) -> Round:
@@ -370,8 +378,8 @@ def test_no_secret_and_no_value_is_in_any_message() -> None:
     case.until_masked()
     secrets = [case.identities[name]._secret for name in case.values]
     for name, state in case.states.items():
-        secrets += [state.mask_key.secret, state.seal_key.secret, state.seed]
-        secrets += [part for pair in state.held.values() for part in (pair.seed, pair.key)]
+        secrets += [state.mask_secret, state.seal_secret, state.seed]
+        secrets += [part for n in state.held for part in (state.pair(n).seed, state.pair(n).key)]
         exact, quantised = case.values[name], case.ring.encode(case.values[name])
         secrets += [exact[:2].tobytes(), exact.astype(np.float32)[:4].tobytes(), quantised[:4].tobytes()]
     for _, _, _, data in case.sent:

@@ -8,14 +8,13 @@ trusted with anything here: it chooses which messages arrive, and the worst that
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
 
 from framp_private.crypto.agreement import AgreementKey, derive
-from framp_private.crypto.keys import Identity, PublicIdentity
 from framp_private.crypto.prg import add_mask
 from framp_private.crypto.ring import Ring, pack
 from framp_private.crypto.sealed import seal, unseal
@@ -35,58 +34,21 @@ from framp_private.protections.secagg.messages import (
     SignedKeys,
     UnmaskRequest,
 )
-from framp_private.randomness import Entropy
+from framp_private.protections.secagg.state import Member, State, Terms
+from framp_private.protections.secagg.statements import (
+    CONFIRM,
+    KEYS,
+    bits,
+    commitment,
+    pair_seed,
+    round_context,
+    self_seed,
+    stated_keys,
+    stated_sets,
+)
 from framp_private.wire import decode, encode
 
 Stage = KeysRequest | SharesRequest | ConfirmRequest | UnmaskRequest
-KEYS, CONFIRM = "secagg keys", "secagg confirmation"
-
-
-@dataclass(frozen=True)
-class Terms:
-    """What all agreed on before: public, and the same at every client and at the server.
-
-    neighbours: k, even, or one less than the cohort. threshold: shares that open, of k + 1. minimum: planned cohort.
-    """
-
-    neighbours: int
-    threshold: int
-    minimum: int
-
-
-@dataclass(frozen=True, eq=False)
-class Member:
-    """One client in one run. run: 32 bytes that name it. roster: everybody's pinned key."""
-
-    name: str
-    identity: Identity
-    roster: Mapping[str, PublicIdentity]
-    run: bytes
-    entropy: Entropy
-
-
-@dataclass(frozen=True, eq=False)
-class State:
-    """What a client holds during one round; it is forgotten with it and never stored.
-
-    stage: the last one taken. context: run and round. mask_key, seal_key: this round's. root, index, count: of the
-    tree. peers: neighbours' keys and indices. seed: masks this client's vector. held: shares by sender, its own among
-    them. asked: hash of the request for values. active, dropped: bitmaps that were confirmed.
-    """
-
-    stage: str
-    context: bytes
-    mask_key: AgreementKey
-    seal_key: AgreementKey
-    root: bytes = b""
-    index: int = -1
-    count: int = 0
-    peers: Mapping[str, KeyEntry] = field(default_factory=dict)
-    seed: bytes = b""
-    held: Mapping[str, SharePair] = field(default_factory=dict)
-    asked: bytes = b""
-    active: bytes = b""
-    dropped: bytes = b""
 
 
 def answer(message: bytes, state: State | None, member: Member, terms: Terms) -> tuple[bytes, State]:
@@ -109,17 +71,18 @@ def answer(message: bytes, state: State | None, member: Member, terms: Terms) ->
 
 def begin(request: KeysRequest, member: Member, terms: Terms) -> tuple[bytes, State]:
     """Stage `keys`: fresh keys for this round, signed. Raises `ProtocolError` for a cohort that is too small."""
-    if request.planned < max(terms.minimum, terms.threshold):
+    if request.planned < max(terms.minimum, terms.threshold) or request.round_index < 0:
         raise ProtocolError(
-            f"a cohort of {request.planned} was planned, and this client takes part from {terms.minimum} on"
+            f"a cohort of {request.planned} was planned for round {request.round_index}: this client takes part from "
+            f"{terms.minimum} on"
         )
-    if request.round_index < 0:
-        raise ProtocolError(f"round={request.round_index} must be at least 0")
-    context = round_context(member.run, request.round_index)
-    mask_key, seal_key = AgreementKey(draw_secret(member.entropy)), AgreementKey.new(member.entropy)
-    signature = member.identity.sign(KEYS, stated_keys(context, member.name, mask_key.public, seal_key.public))
-    keys = SignedKeys(mask_key.public, seal_key.public, signature)
-    return encode(keys), State("keys", context, mask_key, seal_key)
+    state = State(
+        "keys",
+        round_context(member.run, request.round_index),
+        draw_secret(member.entropy),
+        AgreementKey.new(member.entropy).secret,
+    )
+    return encode(_own_keys(state, member)), state
 
 
 def share_secrets(request: SharesRequest, state: State, member: Member, terms: Terms) -> tuple[bytes, State]:
@@ -132,24 +95,26 @@ def share_secrets(request: SharesRequest, state: State, member: Member, terms: T
     _taken(state, "keys")
     peers = _checked_peers(request, state, member, terms)
     seed = draw_secret(member.entropy)
-    points = [peers[name].index + 1 for name in peers] + [request.index + 1]
-    seeds = share(seed, terms.threshold, points, member.entropy)
-    keys = share(state.mask_key.secret, terms.threshold, points, member.entropy)
-    sealed = {}
-    for name, entry in peers.items():
-        pair = encode(SharePair(seeds[entry.index + 1], keys[entry.index + 1]))
-        key = _sealing_key(state, entry, member.name, name)
-        sealed[name] = seal(key, pair, request.root, member.entropy)
-    own = SharePair(seeds[request.index + 1], keys[request.index + 1])
+    points = {name: entry.index + 1 for name, entry in peers.items()} | {member.name: request.index + 1}
+    seeds = share(seed, terms.threshold, list(points.values()), member.entropy)
+    keys = share(state.mask_secret, terms.threshold, list(points.values()), member.entropy)
+    pairs = {name: encode(SharePair(seeds[point], keys[point])) for name, point in points.items()}
+    sealing = AgreementKey(state.seal_secret)
+    sealed = {
+        name: seal(
+            _sealing_key(sealing, entry, state.context, member.name, name), pairs[name], request.root, member.entropy
+        )
+        for name, entry in peers.items()
+    }
     moved = replace(
         state,
         stage="shares",
         root=request.root,
         index=request.index,
         count=request.count,
-        peers=peers,
+        peers={name: request.entries[name] for name in peers},
         seed=seed,
-        held={member.name: own},
+        held={member.name: pairs[member.name]},
     )
     return encode(Shares(sealed, commitment(seed))), moved
 
@@ -164,19 +129,16 @@ def receive(delivery: Delivery, asked: bytes, state: State, member: Member, term
         ProtocolError: shares from others than neighbours, or too few. CryptoError: one that does not open.
     """
     _taken(state, "shares")
-    if not set(delivery.sealed) <= set(state.peers):
-        raise ProtocolError("shares came from clients that are no neighbours: the round is not used")
-    if len(delivery.sealed) + 1 < terms.threshold:
-        raise ProtocolError(
-            f"{len(delivery.sealed)} neighbours shared, fewer than the threshold: the round is not used"
-        )
-    held = dict(state.held)
+    if not set(delivery.sealed) <= set(state.peers) or len(delivery.sealed) + 1 < terms.threshold:
+        raise ProtocolError("shares came from strangers, or from too few neighbours: the round is not used")
+    sealing, held = AgreementKey(state.seal_secret), dict(state.held)
     for name, sealed in delivery.sealed.items():
-        key = _sealing_key(state, state.peers[name], name, member.name)
+        pair = unseal(_sealing_key(sealing, state.peer(name), state.context, name, member.name), sealed, state.root)
         try:
-            held[name] = decode(unseal(key, sealed, state.root), SharePair, max_bytes=256)
+            decode(pair, SharePair, max_bytes=256)
         except WireError as error:
             raise CryptoError("a sealed message did not open") from error
+        held[name] = pair
     return replace(state, stage="masked", held=held, asked=hashlib.sha256(asked).digest())
 
 
@@ -189,12 +151,11 @@ def masked(values: np.ndarray, channel: str, ring: Ring, state: State) -> bytes:
     _taken(state, "masked")
     total = ring.encode(values)
     add_mask(total, self_seed(state.seed, state.context, channel))
-    for name in state.held:
-        entry = state.peers.get(name)
-        if entry is not None:
-            agreed = state.mask_key.agree(_keys(entry).mask_key)
-            sign = 1 if state.index < entry.index else -1
-            add_mask(total, pair_seed(agreed, state.context, channel), sign)
+    key = AgreementKey(state.mask_secret)
+    for name in set(state.held) & set(state.peers):
+        entry = state.peer(name)
+        seed = pair_seed(key.agree(state.keys(name).mask_key), state.context, channel)
+        add_mask(total, seed, 1 if state.index < entry.index else -1)
     total &= total.dtype.type(ring.mask)
     return pack(total, ring.bits)
 
@@ -207,17 +168,15 @@ def confirm(request: ConfirmRequest, state: State, member: Member, terms: Terms)
     """
     _taken(state, "masked")
     active, dropped = bits(request.active, state.count), bits(request.dropped, state.count)
-    near = {state.index, *(state.peers[name].index for name in state.held if name != member.name)}
+    near = _near(state, member).values()
     if (active & dropped).any() or not active[state.index]:
         raise ProtocolError("the sets of active and dropped clients overlap, or leave this client out")
     if not all(active[index] or dropped[index] for index in near):
         raise ProtocolError("a neighbour that shared is neither active nor dropped")
     if sum(bool(active[index]) for index in near) < terms.threshold:
         raise ProtocolError("too few clients are active for this client to go on")
-    signature = member.identity.sign(CONFIRM, stated_sets(state, request.active, request.dropped))
-    return encode(Confirmation(signature)), replace(
-        state, stage="confirm", active=request.active, dropped=request.dropped
-    )
+    moved = replace(state, stage="confirm", active=request.active, dropped=request.dropped)
+    return encode(Confirmation(member.identity.sign(CONFIRM, _sets(moved)))), moved
 
 
 def unmask(request: UnmaskRequest, state: State, member: Member, terms: Terms) -> tuple[bytes, State]:
@@ -227,61 +186,17 @@ def unmask(request: UnmaskRequest, state: State, member: Member, terms: Terms) -
         ProtocolError: fewer valid signatures than the threshold.
     """
     _taken(state, "confirm")
-    message = stated_sets(state, state.active, state.dropped)
-    near = {member.name, *(name for name in state.held if name != member.name)}
+    statement, near = _sets(state), _near(state, member)
     valid = sum(
-        name in near and member.roster[name].signed(CONFIRM, message, signature)
+        name in near and member.roster[name].signed(CONFIRM, statement, signature)
         for name, signature in request.signatures.items()
     )
     if valid < terms.threshold:
         raise ProtocolError("too few neighbours confirmed the same sets: nothing is opened")
     active = bits(state.active, state.count)
-    index_of = {name: state.index if name == member.name else state.peers[name].index for name in near}
-    seeds = {name: state.held[name].seed for name in near if active[index_of[name]]}
-    keys = {name: state.held[name].key for name in near if not active[index_of[name]]}
-    done = State("unmask", state.context, state.mask_key, state.seal_key)
-    return encode(Opened(seeds, keys)), done
-
-
-def round_context(run: bytes, round_index: int) -> bytes:
-    """What ties every key and signature to one round of one run."""
-    return hashlib.sha256(b"secagg round" + len(run).to_bytes(4, "big") + run + round_index.to_bytes(8, "big")).digest()
-
-
-def stated_keys(context: bytes, name: str, mask_key: bytes, seal_key: bytes) -> bytes:
-    """What a client signs with its keys."""
-    return context + mask_key + seal_key + name.encode()
-
-
-def stated_sets(state: State, active: bytes, dropped: bytes) -> bytes:
-    """What a client signs before it opens anything: round, all keys, what was asked, and who is in and out."""
-    sizes = len(active).to_bytes(4, "big") + len(dropped).to_bytes(4, "big")
-    return state.context + state.root + state.asked + sizes + active + dropped
-
-
-def commitment(seed: bytes) -> bytes:
-    """Hides a seed of 32 random bytes, and fits no other."""
-    return hashlib.sha256(b"secagg seed" + seed).digest()
-
-
-def self_seed(seed: bytes, context: bytes, channel: str) -> bytes:
-    """Of the mask that is removed by opening a surviving client's seed."""
-    return derive(seed, "secagg self mask", context, channel.encode())
-
-
-def pair_seed(agreed: bytes, context: bytes, channel: str) -> bytes:
-    """Of the mask that two neighbours add and subtract."""
-    return derive(agreed, "secagg pair mask", context, channel.encode())
-
-
-def bits(packed: bytes, count: int) -> np.ndarray:
-    """(count,) bool of a bitmap. Raises `ProtocolError` for another length, or bits behind the last."""
-    if len(packed) != -(-count // 8):
-        raise ProtocolError("a bitmap has another length than the cohort")
-    found = np.unpackbits(np.frombuffer(packed, np.uint8), bitorder="little").astype(bool)
-    if found[count:].any():
-        raise ProtocolError("a bitmap names clients that are not there")
-    return found[:count]
+    seeds = {name: state.pair(name).seed for name, index in near.items() if active[index]}
+    keys = {name: state.pair(name).key for name, index in near.items() if not active[index]}
+    return encode(Opened(seeds, keys)), State("unmask", state.context, b"", b"")
 
 
 def _taken(state: State, stage: str) -> None:
@@ -289,45 +204,46 @@ def _taken(state: State, stage: str) -> None:
         raise ProtocolError(f"a message for the stage after {stage!r} came after {state.stage!r}: each is taken once")
 
 
-def _keys(entry: KeyEntry) -> SignedKeys:
-    return decode(entry.keys, SignedKeys, max_bytes=1024)
+def _own_keys(state: State, member: Member) -> SignedKeys:
+    """This round's keys and their signature, which is the same each time."""
+    mask_key, seal_key = AgreementKey(state.mask_secret).public, AgreementKey(state.seal_secret).public
+    signature = member.identity.sign(KEYS, stated_keys(state.context, member.name, mask_key, seal_key))
+    return SignedKeys(mask_key, seal_key, signature)
 
 
-def _sealing_key(state: State, entry: KeyEntry, sender: str, receiver: str) -> bytes:
-    agreed = state.seal_key.agree(_keys(entry).seal_key)
-    return derive(agreed, "secagg share", state.context, sender.encode(), receiver.encode())
+def _near(state: State, member: Member) -> dict[str, int]:
+    """Indices of the neighbours that shared with this client, and its own."""
+    return {name: state.index if name == member.name else state.peer(name).index for name in state.held}
 
 
-def _checked_peers(request: SharesRequest, state: State, member: Member, terms: Terms) -> dict[str, KeyEntry]:
-    refused: Callable[[str], ProtocolError] = lambda why: ProtocolError(f"{why}: the round is not used")  # noqa: E731
+def _sets(state: State) -> bytes:
+    return stated_sets(state.context, state.root, state.asked, state.active, state.dropped)
+
+
+def _sealing_key(own: AgreementKey, peer: KeyEntry, context: bytes, sender: str, receiver: str) -> bytes:
+    agreed = own.agree(decode(peer.keys, SignedKeys).seal_key)
+    return derive(agreed, "secagg share", context, sender.encode(), receiver.encode())
+
+
+def _checked_peers(request: SharesRequest, state: State, member: Member, terms: Terms) -> Mapping[str, KeyEntry]:
+    """The neighbours' entries. Whatever does not fit is refused with one sentence."""
     if not terms.threshold <= request.count <= len(member.roster) or len(request.root) != 32:
-        raise refused(f"keys of {request.count} clients came, which this client does not take part with")
-    signed = SignedKeys(
-        state.mask_key.public,
-        state.seal_key.public,
-        member.identity.sign(
-            KEYS, stated_keys(state.context, member.name, state.mask_key.public, state.seal_key.public)
-        ),
-    )
-    own = encode(KeyEntry(member.name, request.index, encode(signed)))
-    if not proven(request.root, request.count, request.index, own, request.own):
-        raise refused("this client's own keys are not among those that came")
-    wanted = neighbourhood(request.root, request.count, terms.neighbours, request.index)
+        raise ProtocolError(f"keys of {request.count} clients came: the round is not used")
+    own = _own_keys(state, member)
+    leaf = encode(KeyEntry(member.name, request.index, encode(own)))
     peers: dict[str, KeyEntry] = {}
-    seen = {state.mask_key.public, state.seal_key.public}
-    for name, data in request.entries.items():
+    seen = {own.mask_key, own.seal_key}
+    fits = proven(request.root, request.count, request.index, leaf, request.own) and member.name not in request.entries
+    for name, data in request.entries.items() if fits else ():
         entry = decode(data, KeyEntry, max_bytes=4096)
-        keys = _keys(entry)
-        known = member.roster.get(name)
-        stated = stated_keys(state.context, name, keys.mask_key, keys.seal_key)
-        if entry.client != name or known is None or not known.signed(KEYS, stated, keys.signature):
-            raise refused("keys are not signed by a client of the roster")
-        if not proven(request.root, request.count, entry.index, data, request.proofs.get(name, b"")):
-            raise refused("keys are not among those that all clients see")
-        if keys.mask_key in seen or keys.seal_key in seen:
-            raise refused("two clients have the same keys")
+        keys = decode(entry.keys, SignedKeys, max_bytes=1024)
+        known, stated = member.roster.get(name), stated_keys(state.context, name, keys.mask_key, keys.seal_key)
+        fits &= entry.client == name and known is not None and known.signed(KEYS, stated, keys.signature)
+        fits &= proven(request.root, request.count, entry.index, data, request.proofs.get(name, b""))
+        fits &= not {keys.mask_key, keys.seal_key} & seen
         seen |= {keys.mask_key, keys.seal_key}
         peers[name] = entry
-    if tuple(sorted(entry.index for entry in peers.values())) != wanted or member.name in peers:
-        raise refused("the neighbours are not those that the graph gives")
+    wanted = neighbourhood(request.root, request.count, terms.neighbours, request.index) if fits else None
+    if tuple(sorted(entry.index for entry in peers.values())) != wanted:
+        raise ProtocolError("keys are not signed, not those of this client's neighbours, or not seen by all: refused")
     return peers

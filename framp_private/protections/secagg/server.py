@@ -17,15 +17,6 @@ from framp_private.crypto.ring import Ring, unpack
 from framp_private.crypto.shamir import recover
 from framp_private.errors import BelowThreshold, ProtocolError
 from framp_private.protections.base import Exchange
-from framp_private.protections.secagg.client import (
-    KEYS,
-    Terms,
-    commitment,
-    pair_seed,
-    round_context,
-    self_seed,
-    stated_keys,
-)
 from framp_private.protections.secagg.graph import MerkleTree, connected, neighbourhood
 from framp_private.protections.secagg.messages import (
     Confirmation,
@@ -38,6 +29,15 @@ from framp_private.protections.secagg.messages import (
     SharesRequest,
     SignedKeys,
     UnmaskRequest,
+)
+from framp_private.protections.secagg.state import Terms
+from framp_private.protections.secagg.statements import (
+    KEYS,
+    commitment,
+    pair_seed,
+    round_context,
+    self_seed,
+    stated_keys,
 )
 from framp_private.wire import decode, encode
 

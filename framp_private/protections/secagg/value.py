@@ -14,7 +14,7 @@ from framp_private.errors import PlanError, PrivacyParameterError
 from framp_private.privacy.events import Event, unprotected
 from framp_private.protections.base import Exchange, Lift, Protection, ServerView, Session
 from framp_private.protections.secagg import planning
-from framp_private.protections.secagg.client import Terms
+from framp_private.protections.secagg.state import Terms
 from framp_private.randomness import Entropy
 
 COMPLETE_TO = 64
