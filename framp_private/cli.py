@@ -25,10 +25,20 @@ from framp_private.inspect_ledgers import ledger_rows, verify_ledgers
 from framp_private.presets import PRESETS, name_of
 from framp_private.privacy.calibrate import Releases, calibrate
 from framp_private.privacy.events import Budget
+from framp_private.protections.secagg.planning import design
 from framp_private.report.figures import class_mix
 from framp_private.run_folder import RunFolder
 from framp_private.runs import new_folder, run_config
-from framp_private.terminal import calibration_table, final_table, ledger_table, partition_table, plan_table, progress
+from framp_private.secagg_costs import client_costs
+from framp_private.terminal import (
+    calibration_table,
+    final_table,
+    ledger_table,
+    partition_table,
+    plan_table,
+    progress,
+    secagg_table,
+)
 from framp_private.training import Options
 
 INTERRUPTED = 130
@@ -39,6 +49,8 @@ data_app = typer.Typer(no_args_is_help=True, help="Data sets: what is known, wha
 app.add_typer(data_app, name="data")
 ledger_app = typer.Typer(no_args_is_help=True, help="Ledgers: what was spent, and whether they are whole.")
 app.add_typer(ledger_app, name="ledger")
+secagg_app = typer.Typer(no_args_is_help=True, help="Secure aggregation: neighbours, thresholds and what they cost.")
+app.add_typer(secagg_app, name="secagg")
 
 ConfigFile = Annotated[
     Path | None, typer.Argument(metavar="[CONFIG.yaml]", help="Settings; see `presets` for starting points.")
@@ -216,6 +228,26 @@ def data_partition(
             picture.write_text(class_mix(rows).svg)
         except OSError as error:
             raise RunError(f"--picture {picture} cannot be written: {error}") from error
+
+
+@secagg_app.command("plan")
+def secagg_plan(
+    cohort: Annotated[int, typer.Option("--cohort", help="Clients asked in a round.")],
+    dropout: Annotated[float, typer.Option("--dropout", help="Largest share of them that drops out.")] = 0.2,
+    corrupt: Annotated[float, typer.Option("--corrupt", help="Largest share in league with the server.")] = 0.1,
+    threshold: Annotated[
+        float | None, typer.Option("--threshold", help="Share of a neighbourhood that opens; the best one if left out.")
+    ] = None,
+    values: Annotated[int, typer.Option("--values", min=1, help="Numbers that each client sends.")] = 100_000,
+    bits: Annotated[int, typer.Option("--bits", min=2, max=62, help="Width of the ring.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """How many neighbours and which threshold a cohort needs, what may go wrong, and what a client pays."""
+    found = client_costs(design(cohort, threshold=threshold, dropout=dropout, corrupt=corrupt), values, bits)
+    if as_json:
+        typer.echo(json.dumps(found))
+    else:
+        Console().print(secagg_table(found, values, bits))
 
 
 def _default_name(settings: Config) -> str:

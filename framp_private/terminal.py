@@ -134,6 +134,30 @@ def ledger_table(rows: Sequence[Mapping[str, Any]], delta: float) -> RenderableT
     return Group(table, *(Text(line) for line in terms))
 
 
+def secagg_table(found: Mapping[str, Any], values: int, bits: int) -> RenderableType:
+    """A design of secure aggregation: its graph, its failures, and what one client pays in a round."""
+    lines, near = Table.grid(padding=(0, 2)), found["neighbours"]
+    graph = "everybody" if near >= found["cohort"] - 1 else f"{near} neighbours of {found['cohort']:,} clients"
+    lines.add_row("graph", f"k = {near}: each client shares with {graph}")
+    lines.add_row("threshold", f"{found['threshold']} of the {near + 1} in a neighbourhood, itself included")
+    for name, meaning in (
+        ("privacy", "the corrupt open a client's vector"),
+        ("completeness", "too few survive near some client"),
+        ("separation", "the survivors' graph falls apart"),
+    ):
+        chance = f"{found['failure'][name]:.1e}" if found["failure"][name] else "0"
+        lines.add_row(f"P({name} fails)", f"at most {chance} a round: {meaning}")
+    costs = Table(title=f"one client, one round, {values:,} values of {bits} bits", title_justify="left", width=WIDTH)
+    for name in ("trip", "down", "up"):
+        costs.add_column(name, justify="left" if name == "trip" else "right")
+    for trip, row in found["bytes"].items():
+        costs.add_row(trip, _size(row["down"]), _size(row["up"]))
+    total = {way: sum(row[way] for row in found["bytes"].values()) for way in ("down", "up")}
+    costs.add_row("together", _size(total["down"]), _size(total["up"]), style="bold")
+    spent = " · ".join(f"{kind} {1000 * value:.1f}" for kind, value in found["seconds"].items())
+    return Group(lines, costs, Text(f"milliseconds on this machine, one thread: {spent}"))
+
+
 def partition_table(dataset: FederatedDataset) -> RenderableType:
     """Records of each client by split, and training records by class (up to ten columns)."""
     shown = min(dataset.schema.n_classes, 10)

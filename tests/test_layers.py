@@ -37,6 +37,7 @@ LAYERS: dict[str, int] = {
     "engines": 5,
     "evaluation": 6,
     "secure_sums": 6,
+    "secagg_costs": 6,
     "methods": 6,
     "config": 6,
     "home": 6,

@@ -44,28 +44,21 @@ def failure(cohort: int, neighbours: int, threshold: int, dropout: float, corrup
     Args:
         dropout, corrupt: largest shares of the cohort, in [0, 1), that drop out and that collude with the server.
     """
-    bad, gone = math.floor(corrupt * cohort), math.floor(dropout * cohort)
     others = cohort - 1
-    size = min(neighbours, others)
-    privacy = (
-        cohort * _at_least(others, min(bad, others), size, threshold) if size < others else float(bad >= threshold)
-    )
-    lost = size + 1 - threshold + 1  # the client itself survives, or nobody asks for its seed
-    completeness = (
-        cohort * _at_least(others, min(gone, others), size, lost - 0)
-        if size < others
-        else float(cohort - gone < threshold)
-    )
-    row = size // 2
-    removed = min(bad + gone, others)
-    separation = cohort * _at_least(others, removed, row, row) if size < others else 0.0
-    return Failure(min(1.0, privacy), min(1.0, completeness), min(1.0, separation))
+    bad, gone = min(math.ceil(corrupt * cohort), others), min(math.ceil(dropout * cohort), others)
+    if neighbours >= others:
+        return Failure(float(bad >= threshold), float(cohort - gone < threshold), 0.0)
+    # a client that is asked about has survived or is corrupt itself, so one place of its neighbourhood is taken
+    private = cohort * _at_least(others, bad, neighbours, threshold)
+    complete = cohort * _at_least(others, gone, neighbours, neighbours + 1 - threshold + 1)
+    separate = cohort * _at_least(others, min(bad + gone, others), neighbours // 2, neighbours // 2)
+    return Failure(min(1.0, private), min(1.0, complete), min(1.0, separate))
 
 
 def design(
     cohort: int,
     *,
-    threshold: float = 0.6,
+    threshold: float | None = None,
     dropout: float = 0.2,
     corrupt: float = 0.1,
     complete_to: int = 64,
@@ -75,27 +68,36 @@ def design(
     """The fewest neighbours with which each failure stays below its bound; the complete graph for small cohorts.
 
     Args:
-        threshold: share of a neighbourhood that opens, in [0.5, 1). privacy_bits, completeness_bits: a failure of
-            privacy or separation has probability at most 2^-privacy_bits, one of completeness 2^-completeness_bits.
+        threshold: share of a neighbourhood that opens, in [0.5, 1); None looks for the best between the corrupt and
+            those who stay. privacy_bits, completeness_bits: a failure of privacy or separation has probability at most
+            2^-privacy_bits, one of completeness 2^-completeness_bits.
 
     Raises:
         PlanError: no graph will do: more drop out than the threshold allows, or more are corrupt.
     """
-    check(threshold, dropout, corrupt, cohort)
-    if cohort <= complete_to:
-        opening = math.floor(threshold * cohort) + 1
-        return Design(cohort, cohort - 1, opening, failure(cohort, cohort - 1, opening, dropout, corrupt))
-    for neighbours in [*range(8, cohort - 1, 2), cohort - 1]:
-        opening = math.floor(threshold * (neighbours + 1)) + 1
-        found = failure(cohort, neighbours, opening, dropout, corrupt)
-        private = max(found.privacy, found.separation) <= 2.0**-privacy_bits
-        split = 2 * opening > neighbours + 1 + math.floor(corrupt * (neighbours + 1))
-        if private and split and found.completeness <= 2.0**-completeness_bits:
-            return Design(cohort, neighbours, opening, found)
+    check(0.5 if threshold is None else threshold, dropout, corrupt, cohort)
+    sizes = [cohort - 1] if cohort <= complete_to else [*range(8, cohort - 1, 2), cohort - 1]
+    for neighbours in sizes:
+        for opening in _openings(neighbours + 1, threshold, dropout, corrupt):
+            found = failure(cohort, neighbours, opening, dropout, corrupt)
+            private = max(found.privacy, found.separation) <= 2.0**-privacy_bits
+            if private and found.completeness <= 2.0**-completeness_bits:
+                return Design(cohort, neighbours, opening, found)
     raise PlanError(
-        f"threshold={threshold} with dropout={dropout} and corrupt={corrupt} of {cohort} clients: no neighbour graph "
-        "keeps all failures rare; choose a threshold between the corrupt share and the share that stays"
+        f"dropout={dropout} and corrupt={corrupt} of {cohort} clients, threshold={threshold}: no neighbour graph keeps "
+        "all failures rare; choose a threshold between the corrupt share and the share that stays"
     )
+
+
+def _openings(size: int, threshold: float | None, dropout: float, corrupt: float) -> list[int]:
+    """Thresholds to try for a neighbourhood: with any of them no two halves of it open two views of one round."""
+    least = (size + math.ceil(corrupt * size)) // 2 + 1
+    if threshold is not None:
+        opening = math.floor(threshold * size) + 1
+        return [opening] if opening >= least else []
+    most = math.floor((1 - dropout) * size)
+    middle = (least + most) // 2
+    return sorted(range(least, most + 1), key=lambda opening: abs(opening - middle))
 
 
 def check(threshold: float, dropout: float, corrupt: float, cohort: int) -> None:
@@ -111,13 +113,15 @@ def check(threshold: float, dropout: float, corrupt: float, cohort: int) -> None
 
 
 def _at_least(population: int, marked: int, drawn: int, least: int) -> float:
-    """P(a sample without replacement of `drawn` has `least` or more of the `marked`), exactly, as a float."""
+    """P(a sample without replacement of `drawn` has `least` or more of the `marked`)."""
     if least <= 0:
         return 1.0
-    total = math.comb(population, drawn)
-    hits = sum(
-        math.comb(marked, hit) * math.comb(population - marked, drawn - hit)
-        for hit in range(least, min(marked, drawn) + 1)
-        if drawn - hit <= population - marked
+    total = _log_choose(population, drawn)
+    return math.fsum(
+        math.exp(_log_choose(marked, hit) + _log_choose(population - marked, drawn - hit) - total)
+        for hit in range(max(least, drawn - (population - marked)), min(marked, drawn) + 1)
     )
-    return hits / total
+
+
+def _log_choose(n: int, k: int) -> float:
+    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
