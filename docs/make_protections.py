@@ -10,7 +10,15 @@ from pathlib import Path
 from framp_private import LocalSGD
 from framp_private.federated.dp_sgd import DpSGD, GraphDpSGD
 from framp_private.privacy.events import Event
-from framp_private.protections import AdaptiveClip, CentralGaussian, LocalGaussian, PlainSum, PostProcessed, Protection
+from framp_private.protections import (
+    AdaptiveClip,
+    CentralGaussian,
+    LocalGaussian,
+    PlainSum,
+    PostProcessed,
+    Protection,
+    SecAgg,
+)
 
 PROTECTIONS: tuple[Protection, ...] = (
     PlainSum(),
@@ -18,6 +26,8 @@ PROTECTIONS: tuple[Protection, ...] = (
     PostProcessed(),
     CentralGaussian(1.0, 1.1),
     CentralGaussian(1.0, 1.1, adaptive=AdaptiveClip()),
+    SecAgg(),
+    CentralGaussian(1.0, 1.1, SecAgg()),
 )
 TRAINERS = (
     LocalSGD(),
@@ -41,7 +51,7 @@ VIEW = """
 """
 TAIL = """
 `DpSGD` is a trainer: it noises the update channel at its source, so `PlainSum` may carry what it made. A channel
-without a protection stops the plan. Secure sums and encryption are not there yet.
+without a protection stops the plan. `SecAgg` adds no noise by itself: what goes into it, or onto its sum, does. Encryption is not there yet.
 """
 
 

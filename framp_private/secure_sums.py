@@ -19,13 +19,13 @@ import numpy as np
 
 from framp_private.crypto.keys import Identity
 from framp_private.errors import PlanError, ProtocolError
-from framp_private.protections.base import Protection, Total, plain_lift
+from framp_private.protections.base import Member, Protection, Total, plain_lift
 from framp_private.protections.secagg import SecAgg
 from framp_private.protections.secagg.client import answer, masked, receive
 from framp_private.protections.secagg.messages import Delivery as Sealed
 from framp_private.protections.secagg.messages import Masked
 from framp_private.protections.secagg.server import Gathering
-from framp_private.protections.secagg.state import Member, State
+from framp_private.protections.secagg.state import State
 from framp_private.randomness import Entropy
 from framp_private.transcript import Delivery, Transcript
 from framp_private.wire import decode, encode

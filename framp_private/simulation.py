@@ -80,7 +80,16 @@ class Simulation:
         self.witness = Witness(self.accounts.server, self.accounts.roster)
         clients = {
             name: WitnessedClient(
-                Client(name, data, federation, entropy or Entropy(), self.accounts.clients[name], self.observed.add),
+                Client(
+                    name,
+                    data,
+                    federation,
+                    entropy or Entropy(),
+                    self.accounts.clients[name],
+                    self.observed.add,
+                    self.accounts.identities[name],
+                    self.accounts.roster,
+                ),
                 self.accounts.server.public,
             )
             for name, data in dataset.clients.items()
@@ -143,7 +152,7 @@ class Simulation:
         self.engine.begin(index)
         try:
             self.accounts.spend_round(index)
-            self.state, report = run_round(self.federation, self.state, self._exchange)
+            self.state, report = run_round(self.federation, self.state, self._exchange, self.accounts.roster)
         except (BelowThreshold, ReleaseLost):  # nothing is opened; what was spent stays spent; the next round is tried
             self.state = replace(self.state, round_index=index + 1)
             return {"round": index + 1, "cohort": self.federation.cohort, "survivors": 0, "failed": True}

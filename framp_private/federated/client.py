@@ -12,24 +12,29 @@ that would exceed the account's budget is refused here, whatever the server thin
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from framp_private.crypto.keys import Identity, PublicIdentity
 from framp_private.data.base import ClientData
 from framp_private.errors import ProtocolError
 from framp_private.federated.accounts import Account
 from framp_private.federated.federation import Federation
 from framp_private.federated.local_training import AtHome, Observe
 from framp_private.federated.messages import (
+    Briefed,
     EnrolReply,
     EnrolRequest,
     PhiRequest,
     Request,
     TrainReply,
     TrainRequest,
+    Trip,
+    TripReply,
     read_request,
 )
 from framp_private.federated.prototypes import GlobalPrototypes, local_prototypes
@@ -37,7 +42,7 @@ from framp_private.federated.pullback import Pullback, contributions
 from framp_private.models.mask_coding import decode_mask
 from framp_private.models.submodel import Moments
 from framp_private.privacy.events import Event
-from framp_private.protections.base import Channel
+from framp_private.protections.base import Channel, Interactive, Member, Seat
 from framp_private.randomness import Entropy
 from framp_private.wire import decode, encode
 
@@ -48,7 +53,8 @@ class ClientState:
 
     descriptor: (d,) float32, empty before it is computed. answered: last round answered, -1 at first.
     request: SHA-256 of the last request. reply: the last reply where it holds noise, else empty: it can be made again.
-    receipt: the last ledger head that the server countersigned, empty at first.
+    receipt: the last ledger head that the server countersigned, empty at first. secret: by channel, what protocols hold
+    between the messages of one round: secrets, which are never stored.
     """
 
     descriptor: np.ndarray
@@ -56,15 +62,16 @@ class ClientState:
     request: bytes
     reply: bytes
     receipt: bytes
+    secret: Mapping[str, bytes]
 
     @classmethod
     def new(cls) -> ClientState:
         """The state of a client that has answered nothing."""
-        return cls(np.zeros(0, np.float32), -1, b"", b"", b"")
+        return cls(np.zeros(0, np.float32), -1, b"", b"", b"", {})
 
     def to_bytes(self) -> bytes:
-        """The stored form."""
-        return encode(self)
+        """The stored form, without what a protocol holds during a round: who restarts has dropped out of it."""
+        return encode(replace(self, secret={}))
 
     @classmethod
     def from_bytes(cls, data: bytes) -> ClientState:
@@ -82,6 +89,8 @@ class Client:
     entropy: Entropy
     account: Account | None = None
     observe: Observe | None = None
+    identity: Identity | None = None
+    roster: Mapping[str, PublicIdentity] = field(default_factory=dict)
 
     def handle(self, request: bytes, state: ClientState) -> tuple[bytes, ClientState]:
         """Answers one request.
@@ -95,6 +104,14 @@ class Client:
         """
         digest = hashlib.sha256(request).digest()
         message = read_request(request)
+        if isinstance(message, Trip):
+            return self._trip(message, state)
+        if isinstance(message, Briefed):
+            if digest != state.request:
+                state = self._briefed(message, state)
+            message = read_request(message.request)
+        if isinstance(message, Trip | Briefed):
+            raise ProtocolError("a message that holds another one held one more")
         if state.reply and digest == state.request:
             self._require_spent(message)
             return state.reply, state
@@ -113,6 +130,37 @@ class Client:
         return reply, replace(
             state, answered=round_index, request=digest, reply=reply if self.federation.randomised else b""
         )
+
+    def _trip(self, message: Trip, state: ClientState) -> tuple[bytes, ClientState]:
+        """Answers a message of a protection's own protocol, which releases nothing by itself."""
+        if message.federation != self.federation.digest or not 0 <= message.round_index < self.federation.rounds:
+            raise ProtocolError(f"a message for round {message.round_index} belongs to another federation or round")
+        carrier = self._carrier(message.channel)
+        held, fresh = state.secret.get(message.channel, b""), message.round_index > state.answered
+        planned = self.federation.cohort
+        reply, held = carrier.answer(message.body, held, self._member(), planned, message.round_index, fresh)
+        return encode(TripReply(reply)), replace(state, secret={**state.secret, message.channel: held})
+
+    def _briefed(self, message: Briefed, state: ClientState) -> ClientState:
+        secret = dict(state.secret)
+        for channel, brief in message.briefs.items():
+            secret[channel] = self._carrier(channel).receive(
+                brief, message.request, secret.get(channel, b""), self._member(), self.federation.cohort
+            )
+        return replace(state, secret=secret)
+
+    def _carrier(self, name: str) -> Interactive:
+        """The protocol that a channel's trips belong to; raises `ProtocolError` for a channel that has none."""
+        for channel in self.federation.channels:
+            carrier = self.federation.plan.protection(channel).carrier
+            if channel == name == self.federation.seat_of(channel) and isinstance(carrier, Interactive):
+                return carrier
+        raise ProtocolError(f"channel={name!r} has no protocol of its own in this federation")
+
+    def _member(self) -> Member:
+        if self.identity is None:
+            raise ProtocolError(f"client {self.name!r} has no keys: a secure sum takes an identity and a roster")
+        return Member(self.name, self.identity, self.roster, self.federation.digest, self.entropy)
 
     def descriptor(self, state: ClientState) -> tuple[Tensor, ClientState]:
         """This client's descriptor, computed at the first call and kept."""
@@ -185,13 +233,13 @@ class Client:
     def _answer(self, message: Request, mask: Tensor, state: ClientState) -> tuple[bytes, ClientState]:
         if isinstance(message, EnrolRequest):
             value = self.federation.describe(self.name, self.data)  # never stored: only what noise made of it is
-            return encode(EnrolReply(self._protect("descriptor", value))), state
+            return encode(EnrolReply(self._protect("descriptor", value, state))), state
         update, state = (
             self._train(message, mask, state) if isinstance(message, TrainRequest) else self._train_phi(message, state)
         )
         prototypes = b""
         if self.federation.aligns:
-            prototypes = self._protect("prototypes", self._local_prototypes(message.round_index))
+            prototypes = self._protect("prototypes", self._local_prototypes(message.round_index), state)
         return encode(TrainReply(message.federation, message.round_index, update, prototypes, b"")), state
 
     def _train(self, message: TrainRequest, mask: Tensor, state: ClientState) -> tuple[bytes, ClientState]:
@@ -200,7 +248,7 @@ class Client:
         given = torch.zeros(network.n_parameters)
         given[mask] = torch.from_numpy(message.values)
         delta = given - self._trained(given, mask, message)
-        return self._protect("update", delta[mask].numpy()), state
+        return self._protect("update", delta[mask].numpy(), state), state
 
     def _train_phi(self, message: PhiRequest, state: ClientState) -> tuple[bytes, ClientState]:
         """Generates and masks its own submodel from phi, trains it, uploads its contribution to the step on phi."""
@@ -224,7 +272,7 @@ class Client:
             resting=federation.rests(message.round_index),
             counted=federation.step.counted,
         )
-        return self._protect("update", value.astype(np.float32), message.clip), state
+        return self._protect("update", value.astype(np.float32), state, message.clip), state
 
     def _trained(self, given: Tensor, mask: Tensor, message: TrainRequest | PhiRequest) -> Tensor:
         federation = self.federation
@@ -247,10 +295,11 @@ class Client:
             rows = rows[torch.randperm(len(rows), generator=generator)[:limit]]
         return local_prototypes(federation.network, self.data, rows, federation.weighting, federation.prototype_bound)
 
-    def _protect(self, channel: Channel, value: np.ndarray, clip: float = 0.0) -> bytes:
+    def _protect(self, channel: Channel, value: np.ndarray, state: ClientState, clip: float = 0.0) -> bytes:
         protection = self.federation.plan.protection(channel)
         protection = protection.at(clip) if clip else protection
         deviation = getattr(protection, "deviation", None)
         if self.observe is not None and protection.randomised and deviation is not None:
             self.observe(channel, "signal_to_noise", float(np.linalg.norm(value)) / (deviation * value.size**0.5))
-        return protection.protect(value, self.entropy)
+        held = state.secret.get(self.federation.seat_of(channel), b"")
+        return protection.protect(value, self.entropy, Seat(channel, self.federation.cohort, held))

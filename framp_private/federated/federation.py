@@ -27,7 +27,7 @@ from framp_private.models.target import TargetNetwork
 from framp_private.privacy.amplification import Cohorts, joint, over_sample
 from framp_private.privacy.claims import Unit
 from framp_private.privacy.events import Event, Relation
-from framp_private.protections.base import Channel
+from framp_private.protections.base import Channel, Interactive
 from framp_private.protections.plan import Plan
 from framp_private.protections.post_processed import PostProcessed
 from framp_private.randomness import Streams
@@ -102,6 +102,12 @@ class Federation:
             )
         self.plan.check(self.channels, per_client)
         self._check_private()
+        for channel in self.channels:
+            carrier = self.plan.protection(channel).carrier
+            if isinstance(carrier, Interactive):
+                if self.cohorts == "poisson":
+                    raise PlanError("a secure sum is planned for a cohort of one size: use cohorts='fixed'")
+                carrier.check(self.cohort)
 
     @cached_property
     def channels(self) -> tuple[Channel, ...]:
@@ -109,6 +115,11 @@ class Federation:
         used: list[Channel] = ["descriptor"] if self.personalised and self.pullback is Pullback.SERVER else []
         used.append("update")
         return (*used, "prototypes") if self.aligns else tuple(used)
+
+    def seat_of(self, channel: Channel) -> Channel:
+        """The channel whose trips carry this one too: the first whose values the same protocol sums."""
+        carrier = self.plan.protection(channel).carrier
+        return next(other for other in self.channels if self.plan.protection(other).carrier == carrier)
 
     @property
     def randomised(self) -> bool:

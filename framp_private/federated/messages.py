@@ -5,6 +5,7 @@
     enrolment   EnrolRequest  -> EnrolReply     the descriptor, once
     round       TrainRequest  -> TrainReply     pullback on the server: values and coded mask down, values up
                 PhiRequest    -> TrainReply     pullback on the client: phi down, a contribution up
+    protocols   Trip          -> TripReply      what a protection sends before and after the values travel
 
 Upload fields hold what a protection made of a value, or nothing. The uplink reuses the downlink's mask, so it
 carries none. Every message travels in an `Envelope`, beside the client's ledger head (`federated/witness.py`).
@@ -96,6 +97,31 @@ class TrainReply:
 
 
 @dataclass(frozen=True)
+class Trip:
+    """body: a message of a protection's own protocol. channel: whose protection; several may share one."""
+
+    federation: bytes
+    round_index: int
+    channel: str
+    body: bytes
+
+
+@dataclass(frozen=True)
+class TripReply:
+    """body: the protocol's answer."""
+
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Briefed:
+    """request: equal for all clients of a cohort. briefs: by channel, what a protection's protocol sends along."""
+
+    request: bytes
+    briefs: Mapping[str, bytes]
+
+
+@dataclass(frozen=True)
 class SignedHead:
     """A client's ledger head. signature: the client's on its way up, the server's on its way down."""
 
@@ -117,18 +143,22 @@ Request = EnrolRequest | TrainRequest | PhiRequest
 Reply = EnrolReply | TrainReply
 
 
-def read_request(data: bytes) -> Request:
+def read_request(data: bytes) -> Request | Trip | Briefed:
     """Decodes what a client receives; raises `WireError`."""
-    return cast(Request, decode(data, EnrolRequest, TrainRequest, PhiRequest))
+    return cast(Request | Trip | Briefed, decode(data, EnrolRequest, TrainRequest, PhiRequest, Trip, Briefed))
 
 
 def bytes_by_channel(data: bytes) -> dict[str, int]:
     """How many of a message's bytes carry each channel's values; the rest (headers, digests, keys) is `protocol`."""
-    message = decode(data, Envelope, EnrolRequest, EnrolReply, TrainRequest, PhiRequest, TrainReply)
-    if isinstance(message, Envelope):
-        sizes = bytes_by_channel(message.message) if message.message else {"protocol": 0}
-        sizes["protocol"] += len(data) - len(message.message)
+    known = (Envelope, Briefed, Trip, TripReply, EnrolRequest, EnrolReply, TrainRequest, PhiRequest, TrainReply)
+    message = decode(data, *known)
+    if isinstance(message, Envelope | Briefed):
+        inner = message.message if isinstance(message, Envelope) else message.request
+        sizes = bytes_by_channel(inner) if inner else {"protocol": 0}
+        sizes["protocol"] += len(data) - len(inner)
         return sizes
+    if isinstance(message, Trip | TripReply):
+        return {"protocol": len(data)}
     sizes = {}
     for field, channel in message.CHANNELS.items():  # type: ignore[attr-defined]
         value = getattr(message, field)

@@ -21,10 +21,13 @@ dropped out; the protections decide whether the survivors are enough.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import torch
 
+from framp_private.crypto.keys import PublicIdentity
 from framp_private.errors import ProtocolError
 from framp_private.federated import server
 from framp_private.federated.federation import Federation
@@ -33,6 +36,7 @@ from framp_private.federated.server import ServerState
 from framp_private.protections.base import Channel, Exchange
 from framp_private.wire import decode, encode
 
+NOBODY: Mapping[str, PublicIdentity] = MappingProxyType({})
 UPLOADS: tuple[Channel, ...] = ("update", "prototypes")
 """The channels that carry a value in every round."""
 
@@ -75,8 +79,13 @@ def enrol(federation: Federation, state: ServerState, exchange: Exchange) -> Ser
     return replace(state, descriptors=descriptors, phi=phi)
 
 
-def run_round(federation: Federation, state: ServerState, exchange: Exchange) -> tuple[ServerState, RoundReport]:
+def run_round(
+    federation: Federation, state: ServerState, exchange: Exchange, roster: Mapping[str, PublicIdentity] = NOBODY
+) -> tuple[ServerState, RoundReport]:
     """One round: returns the moved state, or raises and leaves the given one untouched.
+
+    Args:
+        roster: the clients' pinned keys, for secure sums.
 
     Raises:
         BelowThreshold: too few clients answered. ProtocolError, WireError: a reply that must be refused.
@@ -85,16 +94,19 @@ def run_round(federation: Federation, state: ServerState, exchange: Exchange) ->
     cohort = server.draw_cohort(federation, state.round_index)
     requests = server.make_requests(federation, state, cohort)
     lifts, sizes = server.lifts(requests), server.value_sizes(federation)
+    meetings = server.meetings(federation, state, channels, roster, exchange)
 
     # Before the values travel: protocols that need keys or shares first make their trips here.
     sessions = {
-        channel: server.protection(federation, state, channel).open(cohort, sizes[channel], lifts[channel], exchange)
+        channel: server.protection(federation, state, channel).open(
+            cohort, sizes[channel], lifts[channel], exchange, meetings[channel]
+        )
         for channel in channels
     }
 
     # Clients generate or receive their submodel, train, protect, answer.
     survivors = []
-    for client, data in exchange(requests):
+    for client, data in exchange(server.briefed(federation, requests, sessions)):
         reply = decode(data, TrainReply)
         if (reply.federation, reply.round_index) != (federation.digest, state.round_index):
             raise ProtocolError(f"client {client!r} answered for another federation or round than {state.round_index}")

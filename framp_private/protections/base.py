@@ -7,18 +7,20 @@ A protection is a frozen value that holds both halves, so that neither can be fo
     ledger   event(cohort)                                             what the release costs
     report   server_view()                                             what the server sees, and whom that trusts
 
-`open` and `close` get the engine's `exchange`, so that a protocol may make as many trips as it needs before
-and after the values travel. Sessions take one client at a time: memory does not grow with the cohort.
+`open` and `close` get an `exchange`, so that a protocol may make as many trips as it needs before and after the values
+travel; one that does is an `Interactive`, and its client half answers them. Sessions take one client at a time: memory
+does not grow with the cohort.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
+from framp_private.crypto.keys import Identity, PublicIdentity
 from framp_private.privacy.events import Event
 from framp_private.randomness import Entropy
 
@@ -76,8 +78,50 @@ class ServerView:
     metadata: tuple[str, ...]
 
 
+@dataclass(frozen=True, eq=False)
+class Meeting:
+    """One channel's place in a round, at the server: for protocols with trips of their own.
+
+    Args:
+        channel: whose values. run: names the federation. round_index: of the run. roster: pinned keys by client.
+        exchange: carries the protocol's own messages. shared: what channels with one protocol have in common.
+    """
+
+    channel: Channel
+    run: bytes
+    round_index: int
+    roster: Mapping[str, PublicIdentity]
+    exchange: Exchange
+    shared: dict[Any, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """One client in one run, as its protocols see it. run: names the federation. roster: everybody's pinned key."""
+
+    name: str
+    identity: Identity
+    roster: Mapping[str, PublicIdentity]
+    run: bytes
+    entropy: Entropy
+
+
+@dataclass(frozen=True)
+class Seat:
+    """One channel's place in a round, at a client. planned: size of the cohort. held: what its protocol keeps."""
+
+    channel: Channel
+    planned: int
+    held: bytes = field(repr=False)
+
+
 class Session(Protocol):
     """The server's half of one round on one channel."""
+
+    def brief(self, client: str) -> bytes | None:
+        """What the protocol sends along with the request for a client's value; None if that client is out already."""
+        del client
+        return b""
 
     def add(self, client: str, payload: bytes) -> None:
         """Takes one client's protected value; raises `ProtocolError` if it cannot be what that client owes."""
@@ -99,6 +143,12 @@ class Protection(Protocol):
     noises_total: ClassVar[bool] = False
 
     @property
+    def carrier(self) -> Protection:
+        """The innermost protection, which makes the sum."""
+        inner: Protection | None = getattr(self, "inner", None)
+        return self if inner is None else inner.carrier
+
+    @property
     def starting_clip(self) -> float:
         """The clip of the first round where it adapts, else 0."""
         return 0.0
@@ -113,13 +163,15 @@ class Protection(Protocol):
         del total, planned
         return now
 
-    def protect(self, value: np.ndarray, entropy: Entropy) -> bytes:
+    def protect(self, value: np.ndarray, entropy: Entropy, seat: Seat | None = None) -> bytes:
         """What leaves the client for `value` (any shape, float32). Redrawing noise averages it away: call it once."""
 
     def reveal(self, payload: bytes) -> np.ndarray:
         """One client's value as the server may see it; raises `PlanError` if it may not."""
 
-    def open(self, cohort: Sequence[str], size: int | None, lift: Lift, exchange: Exchange) -> Session:
+    def open(
+        self, cohort: Sequence[str], size: int | None, lift: Lift, exchange: Exchange, meeting: Meeting | None = None
+    ) -> Session:
         """Starts a round; `size` is the number of values each client owes, None where they differ."""
 
     def event(self, cohort: Sequence[str], size: int = 0) -> Event:
@@ -127,3 +179,19 @@ class Protection(Protocol):
 
     def server_view(self) -> ServerView:
         """What the server sees."""
+
+
+@runtime_checkable
+class Interactive(Protocol):
+    """A protection that makes trips of its own. Its client half keeps `held` between the messages of one round."""
+
+    def check(self, cohort: int) -> None:
+        """Raises `PlanError` unless it can carry rounds of a cohort."""
+
+    def answer(
+        self, message: bytes, held: bytes, member: Member, planned: int, round_index: int, fresh: bool
+    ) -> tuple[bytes, bytes]:
+        """The reply to one of its messages, and what to hold then; `fresh` if this round was not answered yet."""
+
+    def receive(self, brief: bytes, asked: bytes, held: bytes, member: Member, planned: int) -> bytes:
+        """What to hold after the brief that came with a request for values, `asked`."""

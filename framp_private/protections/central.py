@@ -25,7 +25,7 @@ from framp_private.errors import PrivacyParameterError, ProtocolError
 from framp_private.privacy.clipping import clip_vector
 from framp_private.privacy.events import Event
 from framp_private.privacy.noise import add_gaussian
-from framp_private.protections.base import Exchange, Lift, ServerView, Session, Total
+from framp_private.protections.base import Exchange, Lift, Meeting, Seat, ServerView, Session, Total
 from framp_private.protections.gaussian import Gaussian
 from framp_private.randomness import Entropy
 
@@ -119,13 +119,13 @@ class CentralGaussian(Gaussian):
             return now
         return self.adaptive.after(now, total.measurements[WITHIN], planned, self.clip_norm)
 
-    def protect(self, value: np.ndarray, entropy: Entropy) -> bytes:
+    def protect(self, value: np.ndarray, entropy: Entropy, seat: Seat | None = None) -> bytes:
         """The contribution with an L2 norm of at most `clip_norm`; one that is not finite becomes zero."""
         clipped = clip_vector(value, self.clip_norm)
         if self.adaptive is not None:
             within = float(np.linalg.norm(value.astype(np.float64))) <= self.clip_norm  # NaN is not
             clipped = np.append(clipped.reshape(-1), np.float32(0.5 if within else -0.5))
-        return self.inner.protect(clipped, entropy)
+        return self.inner.protect(clipped, entropy, seat)
 
     def reveal(self, payload: bytes) -> np.ndarray:
         """One client's clipped contribution; raises `ProtocolError` if its norm is above the clip."""
@@ -139,10 +139,12 @@ class CentralGaussian(Gaussian):
             raise ProtocolError(f"a contribution arrived with norm {norm:.6g}, above clip_norm={self.clip_norm:g}")
         return value
 
-    def open(self, cohort: Sequence[str], size: int | None, lift: Lift, exchange: Exchange) -> Session:
-        """A session that checks every norm and noises the total."""
+    def open(
+        self, cohort: Sequence[str], size: int | None, lift: Lift, exchange: Exchange, meeting: Meeting | None = None
+    ) -> Session:
+        """A session that checks every norm, where it sees single values, and noises the total."""
         sent = size + 1 if size is not None and self.adaptive is not None else size
-        return _NoisedSum(self, self.inner.open(cohort, sent, lift, exchange))
+        return _NoisedSum(self, self.inner.open(cohort, sent, lift, exchange, meeting))
 
     def event(self, cohort: Sequence[str], size: int = 0) -> Event:
         """One Gaussian release by the federation of `size` values, and of the signs where the clip adapts."""
@@ -150,17 +152,22 @@ class CentralGaussian(Gaussian):
         return Event(GaussianDpEvent(self.noise_multiplier), "client", noise_values=size + (self.adaptive is not None))
 
     def server_view(self) -> ServerView:
-        """Everything: the server is trusted with each client's clipped contribution."""
+        """What the inner protection shows: the server is trusted with that, and with the noise."""
         view = self.inner.server_view()
-        return replace(view, trust="the server: it sees contributions and adds the noise")
+        seen = "contributions" if view.granularity == "client" else "sums, whose clips it cannot check,"
+        return replace(view, trust=f"the server: it sees {seen} and adds the noise")
 
 
-class _NoisedSum:
+class _NoisedSum(Session):
     def __init__(self, protection: CentralGaussian, inner: Session) -> None:
         self._protection, self._inner = protection, inner
 
+    def brief(self, client: str) -> bytes | None:
+        return self._inner.brief(client)
+
     def add(self, client: str, payload: bytes) -> None:
-        self._protection.reveal(payload)
+        if self._protection.inner.server_view().granularity == "client":
+            self._protection.reveal(payload)
         self._inner.add(client, payload)
 
     def close(self, exchange: Exchange) -> Total:

@@ -17,7 +17,7 @@ from dp_accounting import GaussianDpEvent
 from framp_private.privacy.clipping import check_clip, check_noise
 from framp_private.privacy.events import Event
 from framp_private.privacy.noise import add_gaussian
-from framp_private.protections.base import Exchange, Lift, Protection, ServerView, Session
+from framp_private.protections.base import Exchange, Lift, Meeting, Protection, Seat, ServerView, Session
 from framp_private.protections.plain import PlainSum
 from framp_private.randomness import Entropy
 
@@ -59,18 +59,20 @@ class LocalGaussian(Gaussian):
 
     randomised: ClassVar[bool] = True
 
-    def protect(self, value: np.ndarray, entropy: Entropy) -> bytes:
+    def protect(self, value: np.ndarray, entropy: Entropy, seat: Seat | None = None) -> bytes:
         """The noised sum; call it once per release."""
         finite = np.nan_to_num(value, nan=0.0, posinf=0.0, neginf=0.0)
-        return self.inner.protect(add_gaussian(finite, self.deviation, entropy), entropy)
+        return self.inner.protect(add_gaussian(finite, self.deviation, entropy), entropy, seat)
 
     def reveal(self, payload: bytes) -> np.ndarray:
         """One client's noised sum."""
         return self.inner.reveal(payload)
 
-    def open(self, cohort: Sequence[str], size: int | None, lift: Lift, exchange: Exchange) -> Session:
+    def open(
+        self, cohort: Sequence[str], size: int | None, lift: Lift, exchange: Exchange, meeting: Meeting | None = None
+    ) -> Session:
         """The inner protection's session: noised values are summed like any others."""
-        return self.inner.open(cohort, size, lift, exchange)
+        return self.inner.open(cohort, size, lift, exchange, meeting)
 
     def event(self, cohort: Sequence[str], size: int = 0) -> Event:
         """One Gaussian release of `size` values for each client."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from framp_private.errors import BelowThreshold, PlanError, ProtocolError
 from framp_private.privacy.events import Event, unprotected
-from framp_private.protections.base import Exchange, Lift, Protection, ServerView, Session, Total
+from framp_private.protections.base import Exchange, Lift, Meeting, Protection, Seat, ServerView, Session, Total
 from framp_private.randomness import Entropy
 from framp_private.wire import decode, encode
 
@@ -43,9 +43,9 @@ class PlainSum(Protection):
         if self.minimum < 0:
             raise PlanError(f"minimum={self.minimum} survivors: use 0 or more")
 
-    def protect(self, value: np.ndarray, entropy: Entropy) -> bytes:
+    def protect(self, value: np.ndarray, entropy: Entropy, seat: Seat | None = None) -> bytes:
         """The value itself, as float32; raises `ProtocolError` if it is not finite."""
-        del entropy
+        del entropy, seat
         _refuse_non_finite(value, "the value to send")
         return encode(Values(np.asarray(value, np.float32)))
 
@@ -57,9 +57,11 @@ class PlainSum(Protection):
         _refuse_non_finite(values, "a value that arrived")
         return values
 
-    def open(self, cohort: Sequence[str], size: int | None, lift: Lift, exchange: Exchange) -> Session:
+    def open(
+        self, cohort: Sequence[str], size: int | None, lift: Lift, exchange: Exchange, meeting: Meeting | None = None
+    ) -> Session:
         """A running sum in float64; no trips before the values travel."""
-        del exchange
+        del exchange, meeting
         return _RunningSum(self, frozenset(cohort), size, lift)
 
     def event(self, cohort: Sequence[str], size: int = 0) -> Event:
@@ -72,7 +74,7 @@ class PlainSum(Protection):
         return ServerView("client", 1, "the server and whoever reads its memory", ("who took part", "sizes", "times"))
 
 
-class _RunningSum:
+class _RunningSum(Session):
     def __init__(self, protection: PlainSum, cohort: frozenset[str], size: int | None, lift: Lift) -> None:
         self._protection, self._waiting, self._size, self._lift = protection, set(cohort), size, lift
         self._clients: list[str] = []

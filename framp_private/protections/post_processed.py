@@ -10,7 +10,7 @@ import numpy as np
 from dp_accounting import NoOpDpEvent
 
 from framp_private.privacy.events import Event
-from framp_private.protections.base import Exchange, Lift, Protection, ServerView, Session
+from framp_private.protections.base import Exchange, Lift, Meeting, Protection, Seat, ServerView, Session
 from framp_private.protections.plain import PlainSum
 from framp_private.randomness import Entropy
 
@@ -30,17 +30,19 @@ class PostProcessed(Protection):
     inner: Protection = PlainSum()
     randomised: ClassVar[bool] = False
 
-    def protect(self, value: np.ndarray, entropy: Entropy) -> bytes:
+    def protect(self, value: np.ndarray, entropy: Entropy, seat: Seat | None = None) -> bytes:
         """What `inner` makes of it; entries that are not finite leave as zero."""
-        return self.inner.protect(np.nan_to_num(value, nan=0.0, posinf=0.0, neginf=0.0), entropy)
+        return self.inner.protect(np.nan_to_num(value, nan=0.0, posinf=0.0, neginf=0.0), entropy, seat)
 
     def reveal(self, payload: bytes) -> np.ndarray:
         """One client's value."""
         return self.inner.reveal(payload)
 
-    def open(self, cohort: Sequence[str], size: int | None, lift: Lift, exchange: Exchange) -> Session:
+    def open(
+        self, cohort: Sequence[str], size: int | None, lift: Lift, exchange: Exchange, meeting: Meeting | None = None
+    ) -> Session:
         """The session of `inner`."""
-        return self.inner.open(cohort, size, lift, exchange)
+        return self.inner.open(cohort, size, lift, exchange, meeting)
 
     def event(self, cohort: Sequence[str], size: int = 0) -> Event:
         """No further cost."""

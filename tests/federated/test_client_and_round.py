@@ -16,7 +16,7 @@ from framp_private.federated.messages import EnrolRequest, TrainReply, TrainRequ
 from framp_private.federated.round import enrol, run_round
 from framp_private.federated.server import ServerState, make_requests, sample_cohort
 from framp_private.methods import fedavg, fiarse, framp, framp_layerwise, framp_static_mask
-from framp_private.protections.base import ServerView
+from framp_private.protections.base import Seat, ServerView
 from framp_private.randomness import Entropy
 from framp_private.wire import decode, encode
 from tests.tiny import clients_of, engine_of, tiny_dataset, tiny_federation, tiny_method
@@ -139,8 +139,8 @@ class Noisy(PlainSum):
 
     randomised = True
 
-    def protect(self, value: np.ndarray, entropy: Entropy) -> bytes:
-        return super().protect(value + np.frombuffer(entropy.bytes(1), np.uint8)[0] / 256, entropy)
+    def protect(self, value: np.ndarray, entropy: Entropy, seat: Seat | None = None) -> bytes:
+        return super().protect(value + np.frombuffer(entropy.bytes(1), np.uint8)[0] / 256, entropy, seat)
 
 
 def test_a_release_with_noise_is_stored_and_resent_and_never_drawn_again() -> None:

@@ -10,10 +10,11 @@ import numpy as np
 from framp_private.crypto.keys import Identity
 from framp_private.crypto.ring import Ring
 from framp_private.protections import SecAgg
+from framp_private.protections.base import Member
 from framp_private.protections.secagg.client import answer, masked, receive
 from framp_private.protections.secagg.messages import Delivery
 from framp_private.protections.secagg.server import Gathering
-from framp_private.protections.secagg.state import Member, State, Terms
+from framp_private.protections.secagg.state import State, Terms
 from framp_private.randomness import Entropy
 from framp_private.wire import decode
 

@@ -284,7 +284,7 @@ def _empty_batches_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
 def _counts_in_the_clear(monkeypatch: pytest.MonkeyPatch) -> None:
     real = LocalGaussian.protect
 
-    def wrong(self, value: np.ndarray, entropy: Entropy) -> bytes:  # noqa: ANN001
+    def wrong(self, value: np.ndarray, entropy: Entropy, seat: object = None) -> bytes:  # noqa: ANN001
         noised = PlainSum().reveal(real(self, value, entropy)).copy()
         width = 21
         if len(value) % width == 0:

@@ -20,6 +20,7 @@ from framp_private.crypto.ring import Ring, pack
 from framp_private.crypto.sealed import seal, unseal
 from framp_private.crypto.shamir import draw_secret, share
 from framp_private.errors import CryptoError, ProtocolError, WireError
+from framp_private.protections.base import Member
 from framp_private.protections.secagg.graph import neighbourhood, proven
 from framp_private.protections.secagg.messages import (
     Confirmation,
@@ -34,7 +35,7 @@ from framp_private.protections.secagg.messages import (
     SignedKeys,
     UnmaskRequest,
 )
-from framp_private.protections.secagg.state import Member, State, Terms
+from framp_private.protections.secagg.state import State, Terms
 from framp_private.protections.secagg.statements import (
     CONFIRM,
     KEYS,

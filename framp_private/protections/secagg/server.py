@@ -16,7 +16,7 @@ from framp_private.crypto.prg import add_mask
 from framp_private.crypto.ring import Ring, unpack
 from framp_private.crypto.shamir import recover
 from framp_private.errors import BelowThreshold, ProtocolError
-from framp_private.protections.base import Exchange
+from framp_private.protections.base import Exchange, Meeting, Session, Total
 from framp_private.protections.secagg.graph import MerkleTree, connected, neighbourhood
 from framp_private.protections.secagg.messages import (
     Confirmation,
@@ -66,6 +66,8 @@ class Gathering:
         self._shares: dict[str, Shares] = {}
         self._totals: dict[str, np.ndarray] = {}
         self._arrived: dict[str, set[str]] = {}
+        self.rings: dict[str, Ring] = {}
+        self._result: tuple[dict[str, np.ndarray], tuple[str, ...]] | None = None
 
     def collect_keys(self, exchange: Exchange) -> None:
         """Trip `keys`. Raises `BelowThreshold` if too few answer, `ProtocolError` for keys that are not signed."""
@@ -117,6 +119,12 @@ class Gathering:
         total = self._totals.setdefault(channel, np.zeros(size, ring.dtype))
         total += value
         arrived.add(client)
+
+    def result(self, exchange: Exchange) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+        """What `open` gives for all channels in `rings`, opened once."""
+        if self._result is None:
+            self._result = self.open(exchange, self.rings)
+        return self._result
 
     def open(self, exchange: Exchange, rings: Mapping[str, Ring]) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
         """Trips `confirm` and `unmask`: the sum of each channel as ring integers, and whose values are in it.
@@ -232,3 +240,25 @@ class Gathering:
         for client in clients:
             flags[self._entries[client].index] = True
         return np.packbits(flags, bitorder="little").tobytes()
+
+
+class MaskedSum(Session):
+    """One channel of a gathering: its slice of what all channels of one protocol open together."""
+
+    def __init__(self, gathering: Gathering, meeting: Meeting, size: int, ring: Ring) -> None:
+        self._gathering, self._meeting, self._size, self._ring = gathering, meeting, size, ring
+        gathering.rings[meeting.channel] = ring
+
+    def brief(self, client: str) -> bytes | None:
+        """The shares that neighbours sealed for a client."""
+        return self._gathering.delivery(client) or None
+
+    def add(self, client: str, payload: bytes) -> None:
+        """Adds a masked vector."""
+        self._gathering.add(client, self._meeting.channel, payload, self._size, self._ring)
+
+    def close(self, exchange: Exchange) -> Total:
+        """The sum of this channel; the first one to close opens all."""
+        del exchange
+        totals, survivors = self._gathering.result(self._meeting.exchange)
+        return Total(self._ring.decode(totals[self._meeting.channel]), len(survivors))

@@ -1,13 +1,11 @@
-"""What a client knows in secure aggregation: the terms it agreed to, its keys, and what it holds during one round."""
+"""What a client knows in secure aggregation: the terms it agreed to, and what it holds during one round."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from framp_private.crypto.keys import Identity, PublicIdentity
 from framp_private.protections.secagg.messages import KeyEntry, SharePair, SignedKeys
-from framp_private.randomness import Entropy
 from framp_private.wire import decode, encode
 
 
@@ -21,17 +19,6 @@ class Terms:
     neighbours: int
     threshold: int
     minimum: int
-
-
-@dataclass(frozen=True, eq=False)
-class Member:
-    """One client in one run. run: bytes that name it. roster: everybody's pinned key."""
-
-    name: str
-    identity: Identity
-    roster: Mapping[str, PublicIdentity]
-    run: bytes
-    entropy: Entropy
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,26 @@ from typing import ClassVar
 import numpy as np
 
 from framp_private.crypto.ring import Ring
-from framp_private.errors import PlanError, PrivacyParameterError
+from framp_private.errors import PlanError, PrivacyParameterError, ProtocolError, ReleaseLost
 from framp_private.privacy.events import Event, unprotected
-from framp_private.protections.base import Exchange, Lift, Protection, ServerView, Session
-from framp_private.protections.secagg import planning
-from framp_private.protections.secagg.state import Terms
+from framp_private.protections.base import (
+    Exchange,
+    Lift,
+    Meeting,
+    Member,
+    Protection,
+    Seat,
+    ServerView,
+    Session,
+    plain_lift,
+)
+from framp_private.protections.secagg import client, planning
+from framp_private.protections.secagg.messages import Delivery
+from framp_private.protections.secagg.server import Gathering, MaskedSum
+from framp_private.protections.secagg.state import State, Terms
+from framp_private.protections.secagg.statements import round_context
 from framp_private.randomness import Entropy
+from framp_private.wire import decode
 
 COMPLETE_TO = 64
 """Cohorts up to this size share with everybody."""
@@ -93,22 +107,63 @@ class SecAgg(Protection):
             )
         return Ring(self.ring_bits, fitted.step, fitted.levels)
 
-    def protect(self, value: np.ndarray, entropy: Entropy) -> bytes:
-        """Refused: a masked vector takes a round's keys."""
-        raise PlanError("a secure sum is no single message: use secure_sum")
+    def check(self, cohort: int) -> None:
+        """Raises `PlanError` or `PrivacyParameterError` unless it can carry rounds of a cohort."""
+        self.terms(cohort)
+        self.ring(cohort)
+
+    def answer(
+        self, message: bytes, held: bytes, member: Member, planned: int, round_index: int, fresh: bool
+    ) -> tuple[bytes, bytes]:
+        """The client's half of the stages `keys`, `shares`, `confirm` and `unmask`."""
+        state = State.from_bytes(held)
+        if state is None or state.context != round_context(member.run, round_index):
+            state = None
+            if not fresh:
+                raise ReleaseLost(f"round {round_index} was answered before: its values are in no second sum")
+        reply, moved = client.answer(message, state, member, self.terms(planned))
+        if moved.context != round_context(member.run, round_index):
+            raise ProtocolError("a message of secure aggregation names another round than the one it came in")
+        return reply, moved.to_bytes()
+
+    def receive(self, brief: bytes, asked: bytes, held: bytes, member: Member, planned: int) -> bytes:
+        """The client's half of the stage `masked`, up to its values."""
+        state = State.from_bytes(held)
+        if state is None:
+            raise ProtocolError("a round of secure aggregation begins with keys")
+        return client.receive(decode(brief, Delivery), asked, state, member, self.terms(planned)).to_bytes()
+
+    def protect(self, value: np.ndarray, entropy: Entropy, seat: Seat | None = None) -> bytes:
+        """The masked vector; raises `PlanError` without a seat in a round, `ProtocolError` for an unfit value."""
+        del entropy
+        state = State.from_bytes(seat.held) if seat is not None else None
+        if seat is None or state is None:
+            raise PlanError("a secure sum is no single message: it takes a round's keys")
+        return client.masked(np.ravel(value), seat.channel, self.ring(seat.planned), state)
 
     def reveal(self, payload: bytes) -> np.ndarray:
         """Refused: the server sees no client's value."""
         raise PlanError("a secure sum shows no client's value")
 
-    def open(self, cohort: Sequence[str], size: int | None, lift: Lift, exchange: Exchange) -> Session:
-        """Refused until the trips of a training round carry it."""
-        raise PlanError("SecAgg is not carried by training rounds yet: use secure_sum")
+    def open(
+        self, cohort: Sequence[str], size: int | None, lift: Lift, exchange: Exchange, meeting: Meeting | None = None
+    ) -> Session:
+        """Makes the trips `keys` and `shares`, once for all channels of this value. Raises `BelowThreshold`."""
+        del exchange
+        if meeting is None or size is None or lift is not plain_lift:
+            raise PlanError("a secure sum takes values of one size that add up as they are, and a roster: see Pullback")
+        gathering = meeting.shared.get(self)
+        if gathering is None:
+            gathering = Gathering(cohort, self.terms(len(cohort)), meeting.roster, meeting.run, meeting.round_index)
+            gathering.collect_keys(meeting.exchange)
+            gathering.collect_shares(meeting.exchange)
+            meeting.shared[self] = gathering
+        return MaskedSum(gathering, meeting, size, self.ring(len(cohort)))
 
     def event(self, cohort: Sequence[str], size: int = 0) -> Event:
         """No guarantee for the sum itself: noise has to be added for that."""
         del cohort, size
-        return unprotected("client", "a secure sum without noise: the sum itself is exact")
+        return unprotected("record", "a secure sum without noise: the sum itself is exact")
 
     def server_view(self) -> ServerView:
         """Sums over at least the threshold of the smallest cohort."""

@@ -1,0 +1,260 @@
+"""Secure sums in training rounds: equal learning, dropouts, crashes, and what the server and its transcript hold."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from framp_private import Options, Pullback, ServerStep, read_transcript, train
+from framp_private.crypto.ring import Ring, pack, unpack
+from framp_private.errors import PlanError, ProtocolError, ReleaseLost
+from framp_private.federated.messages import Briefed, Trip, TripReply, bytes_by_channel
+from framp_private.federated.prototypes import PrototypeBound
+from framp_private.protections import CentralGaussian, PlainSum, Plan, Protection, SecAgg
+from framp_private.protections.base import Exchange, Lift, Meeting, Seat, ServerView, Session, Total
+from framp_private.protections.secagg.messages import KeysRequest
+from framp_private.protections.secagg.state import State
+from framp_private.randomness import Entropy
+from framp_private.simulation import Simulation
+from framp_private.wire import decode, encode
+from tests.tiny import tiny_dataset, tiny_federation, tiny_method
+
+DATASET = tiny_dataset(6, 0)
+SECURE = SecAgg(bound=64.0, step=1e-3)
+
+
+@dataclass(frozen=True)
+class RingSum(PlainSum):
+    """The plain sum of the same quantised values, in the clear: what a secure sum must equal to the last bit."""
+
+    secure: SecAgg = SECURE
+
+    def protect(self, value: np.ndarray, entropy: Entropy, seat: Seat | None = None) -> bytes:
+        assert seat is not None
+        ring = self.secure.ring(seat.planned)
+        return pack(ring.encode(np.ravel(value)), ring.bits)
+
+    def open(
+        self, cohort: Sequence[str], size: int | None, lift: Lift, exchange: Exchange, meeting: Meeting | None = None
+    ) -> Session:
+        assert size is not None
+        return _Ints(self.secure.ring(len(cohort)), size)
+
+    def server_view(self) -> ServerView:
+        return replace(super().server_view(), granularity="client")
+
+
+class _Ints(Session):
+    def __init__(self, ring: Ring, size: int) -> None:
+        self._ring, self._size, self._total, self._count = ring, size, np.zeros(size, np.int64), 0
+
+    def add(self, client: str, payload: bytes) -> None:
+        self._total += self._ring.centred(unpack(payload, self._size, self._ring.bits))
+        self._count += 1
+
+    def close(self, exchange: Exchange) -> Total:
+        return Total(self._total * self._ring.step, self._count)
+
+
+def federation(  # noqa: ANN201
+    update: Protection, prototypes: Protection | None = None, backbone: str = "coordinate_mean", **more: object
+):
+    method = tiny_method(pullback=Pullback.CLIENT, step=ServerStep(backbone=backbone))  # type: ignore[arg-type]
+    method = replace(method, hypernetwork=replace(method.hypernetwork, standardise="own"))  # type: ignore[type-var]
+    plan = Plan(None, update, prototypes or update, None)
+    return tiny_federation(DATASET, method, plan=plan, **more)
+
+
+def run(update: Protection, prototypes: Protection | None = None, out: Path | None = None, **options: object):  # noqa: ANN201
+    rounds, resume = options.pop("rounds", 3), options.pop("resume", False)
+    return train(
+        federation(update, prototypes, rounds=rounds),
+        DATASET,
+        out=out,
+        resume=resume,  # type: ignore[arg-type]
+        options=Options(home_steps=2, **options),  # type: ignore[arg-type]
+    )
+
+
+def test_a_run_under_secure_sums_equals_the_plain_one_to_the_last_bit() -> None:
+    secure, plain = run(SECURE), run(RingSum())
+    assert torch.equal(secure.simulation.state.phi, plain.simulation.state.phi)
+    for name in DATASET.clients:
+        assert torch.equal(secure.weights(name).weights, plain.weights(name).weights)
+    assert secure.summary["accuracy"] == plain.summary["accuracy"]
+    exact = run(PlainSum()).simulation.state.phi
+    torch.testing.assert_close(secure.simulation.state.phi, exact, atol=2e-2, rtol=0)
+    assert not torch.equal(secure.simulation.state.phi, exact)
+
+
+def test_channels_of_one_protocol_share_its_trips_and_others_do_not(tmp_path: Path) -> None:
+    def trips(update: Protection, prototypes: Protection) -> list[str]:
+        out = tmp_path / f"{len(list(tmp_path.iterdir()))}"
+        run(update, prototypes, out, rounds=1, record_transcript=True)
+        found = []
+        for name, d in read_transcript(out / "transcript"):
+            if name == "round-000000" and d.direction == "down" and d.client == "client-00":
+                found.append(d.message)
+        kinds = []
+        for data in found:
+            message = decode(data, Trip, Briefed)
+            kinds.append(message.channel if isinstance(message, Trip) else "+".join(sorted(message.briefs)))
+        return kinds
+
+    assert trips(SECURE, SECURE) == ["update", "update", "update", "update", "update"]
+    other = replace(SECURE, threshold=0.75)
+    assert trips(SECURE, other) == [
+        *("update", "update", "prototypes", "prototypes"),
+        "prototypes+update",
+        *("update", "update", "prototypes", "prototypes"),
+    ]
+    assert trips(PlainSum(), SECURE)[2] == "prototypes"
+
+
+def test_masked_slices_are_counted_on_their_channels(tmp_path: Path) -> None:
+    made = federation(SECURE)
+    summary = run(SECURE, out=tmp_path / "run", record_transcript=True).summary
+    ring, clients = SECURE.ring(6), 6 * 3
+    sizes = {"update": made.update_size(1.0), "prototypes": made.prototypes_size()}
+    for channel, size in sizes.items():
+        assert summary["traffic"]["up"][channel] == clients * -(-size * ring.bits // 8)
+    counted = dict.fromkeys(("descriptor", "update", "prototypes", "metrics", "protocol"), 0)
+    for _, delivery in read_transcript(tmp_path / "run" / "transcript"):
+        if delivery.direction == "up":
+            for channel, size in bytes_by_channel(delivery.data).items():
+                counted[channel] += size
+    assert counted == summary["traffic"]["up"] and counted["descriptor"] == 0
+
+
+@pytest.mark.parametrize("gone", [1, 2])
+def test_rounds_go_on_without_those_who_are_silent_and_fail_below_the_threshold(gone: int) -> None:
+    def drops(client: str, round_index: int) -> bool:
+        return round_index == 1 and int(client[-2:]) < gone + (2 if gone == 2 else 0)
+
+    made = run(SECURE, drops=drops)
+    plain = run(RingSum(), drops=drops)
+    rows = made.simulation
+    assert rows.state.round_index == 3
+    least = SECURE.terms(6).threshold
+    staying = 6 - (1 if gone == 1 else 4)
+    if staying >= least:
+        assert torch.equal(made.simulation.state.phi, plain.simulation.state.phi)
+    else:
+        assert not torch.equal(made.simulation.state.phi, plain.simulation.state.phi)
+
+
+class Cut(Exception):
+    pass
+
+
+def test_a_round_that_was_cut_is_not_summed_a_second_time(tmp_path: Path) -> None:
+    """Two sums of one round over different survivors would show what lies between them."""
+    out, calls = tmp_path / "run", []
+
+    def drops(client: str, round_index: int) -> bool:
+        calls.append((round_index, client))
+        if round_index == 1 and len([c for c in calls if c[0] == 1]) == 6 * 2 + 4 and ("cut", "") not in calls:
+            calls.append(("cut", ""))  # type: ignore[arg-type]
+            raise Cut  # while masked vectors arrive: three clients have answered
+        return False
+
+    with pytest.raises(Cut):
+        run(SECURE, out=out, drops=drops)
+    made = run(SECURE, out=out, resume=True, drops=drops)
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [row.get("failed", False) for row in rows] == [False, True, False]
+    assert made.simulation.state.round_index == 3
+
+
+def test_no_secret_of_a_round_is_ever_stored(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    made = Simulation(federation(SECURE, rounds=2), DATASET)
+    made.enrol()
+    seen: set[bytes] = set()
+    real = made.engine._handle
+
+    def handle(name: str, request: bytes) -> bytes | None:
+        reply = real(name, request)
+        seen.update(held for held in made.engine.states[name].secret.values() if held)
+        return reply
+
+    made.engine._handle = handle  # type: ignore[method-assign]
+    made.step()
+    secrets = set()
+    for held in seen:
+        state = State.from_bytes(held)
+        assert state is not None
+        secrets |= {state.mask_secret, state.seal_secret, state.seed} - {b""}
+    assert len(secrets) == 3 * 6
+    for name, state in made.engine.states.items():
+        stored = state.to_bytes()
+        assert not any(secret in stored for secret in secrets), name
+    tensors = b"".join(value.numpy().tobytes() for value in made.tensors().values())
+    assert not any(secret in tensors for secret in secrets)
+    run(SECURE, out=out)
+
+
+def test_messages_of_other_rounds_and_channels_are_refused() -> None:
+    made = Simulation(federation(SECURE, rounds=3), DATASET)
+    made.enrol()
+    made.step()
+    client, state = made.engine._clients["client-00"].client, made.engine.states["client-00"]  # type: ignore[attr-defined]
+    digest = made.federation.digest
+    keys = encode(KeysRequest(0, 6))
+    with pytest.raises(ReleaseLost, match="no second sum"):
+        client.handle(encode(Trip(digest, 0, "update", keys)), replace(state, secret={}))
+    for bad in (
+        Trip(b"other", 1, "update", keys),
+        Trip(digest, -1, "update", keys),
+        Trip(digest, 3, "update", keys),
+        Trip(digest, 1, "update", keys),  # says round 0 inside
+        Trip(digest, 1, "prototypes", encode(KeysRequest(1, 6))),  # its trips are those of update
+        Trip(digest, 1, "descriptor", keys),
+        Trip(digest, 1, "nothing", keys),
+    ):
+        with pytest.raises(ProtocolError):
+            client.handle(encode(bad), replace(state, secret={}))
+    nested = encode(Briefed(encode(Trip(digest, 1, "update", keys)), {}))
+    with pytest.raises(ProtocolError, match="one more"):
+        client.handle(nested, state)
+    reply, moved = client.handle(encode(Trip(digest, 1, "update", encode(KeysRequest(1, 6)))), state)
+    assert decode(reply, TripReply).body and moved.secret["update"]
+
+
+def test_plans_that_a_secure_sum_cannot_carry_are_refused() -> None:
+    with pytest.raises(PlanError, match="pullback='client'"):
+        tiny_federation(DATASET, plan=Plan(PlainSum(), SECURE, PlainSum(), None))
+    with pytest.raises(PlanError, match="one size"):
+        federation(
+            CentralGaussian(1.0, 1.0, SECURE),
+            backbone="cohort_mean",
+            cohorts="poisson",
+            clients_per_round=4,
+            prototype_bound=PrototypeBound(0.01),
+        )
+    with pytest.raises(PlanError, match="minimum"):
+        federation(replace(SECURE, minimum=7))
+    with pytest.raises(PlanError, match="minimum"):
+        federation(SECURE, clients_per_round=2)
+
+
+def test_a_server_can_noise_a_sum_that_it_sees_nothing_but_the_sum_of() -> None:
+    noised = CentralGaussian(0.5, 1.0, SecAgg())
+    made = federation(
+        noised,
+        backbone="cohort_mean",
+        prototype_bound=PrototypeBound(0.01),
+        declared=dict.fromkeys(DATASET.clients, 27),
+    )
+    assert made.unit == "client" and made.event("update", "client-00").private
+    simulation = Simulation(made, DATASET)
+    simulation.enrol()
+    row = simulation.step()
+    assert row["survivors"] == 6
+    assert noised.server_view().granularity == "sum"
