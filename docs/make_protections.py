@@ -51,7 +51,8 @@ VIEW = """
 """
 TAIL = """
 `DpSGD` is a trainer: it noises the update channel at its source, so `PlainSum` may carry what it made. A channel
-without a protection stops the plan. `SecAgg` adds no noise by itself: what goes into it, or onto its sum, does. Encryption is not there yet.
+without a protection stops the plan. `SecAgg` adds no noise by itself: what goes into it, or onto its sum, does.
+Encryption is not there yet.
 """
 
 
