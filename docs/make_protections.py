@@ -13,6 +13,7 @@ from framp_private.privacy.events import Event
 from framp_private.protections import (
     AdaptiveClip,
     CentralGaussian,
+    DistributedGaussian,
     LocalGaussian,
     PlainSum,
     PostProcessed,
@@ -28,6 +29,7 @@ PROTECTIONS: tuple[Protection, ...] = (
     CentralGaussian(1.0, 1.1, adaptive=AdaptiveClip()),
     SecAgg(),
     CentralGaussian(1.0, 1.1, SecAgg()),
+    DistributedGaussian(1.0, 1.1, SecAgg(survivors=0.7)),
 )
 TRAINERS = (
     LocalSGD(),
@@ -65,7 +67,7 @@ def described(event: Event | None) -> str:
 
 def page() -> str:
     """The whole page."""
-    events = [f"| `{value}` | {described(value.event(['a'], 1))} |" for value in PROTECTIONS]
+    events = [f"| `{value}` | {described(value.event(['a', 'b', 'c', 'd'], 100))} |" for value in PROTECTIONS]
     events += [f"| `{value}` | {described(value.event(1))} |" for value in TRAINERS]
     views = []
     for value in PROTECTIONS:

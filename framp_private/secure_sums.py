@@ -12,27 +12,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 
 from framp_private.crypto.keys import Identity
 from framp_private.errors import PlanError, ProtocolError
-from framp_private.protections.base import Member, Protection, Total, plain_lift
-from framp_private.protections.secagg import SecAgg
-from framp_private.protections.secagg.client import answer, masked, receive
-from framp_private.protections.secagg.messages import Delivery as Sealed
-from framp_private.protections.secagg.messages import Masked
-from framp_private.protections.secagg.server import Gathering
-from framp_private.protections.secagg.state import State
+from framp_private.protections.base import Channel, Interactive, Meeting, Member, Protection, Seat, Total, plain_lift
 from framp_private.randomness import Entropy
 from framp_private.transcript import Delivery, Transcript
-from framp_private.wire import decode, encode
 
 Stage = Literal["keys", "shares", "masked", "unmask"]
 STAGES: tuple[Stage, ...] = ("keys", "shares", "masked", "unmask")
-CHANNEL = "values"
+CHANNEL: Channel = "update"
+"""Any will do: there is one alone."""
 
 
 def secure_sum(
@@ -59,31 +54,15 @@ def secure_sum(
         raise ProtocolError(f"values have shapes {sorted(map(str, shapes))}: a sum takes arrays of one shape")
     if not set(gone) <= set(values) or not set(gone.values()) <= set(STAGES):
         raise PlanError(f"drop={gone}: clients are {', '.join(values)}, stages {', '.join(STAGES)}")
-    flat = {name: np.ravel(value) for name, value in values.items()}
-    clients = _Clients(flat, protection, gone, transcript)
-    total = _masked_sum(clients, protection) if isinstance(protection, SecAgg) else _one_trip(clients, protection)
-    return Total(total.value.reshape(shapes.pop()), total.count, total.measurements)
-
-
-def _one_trip(clients: _Clients, protection: Protection) -> Total:
-    size = len(next(iter(clients.values.values())))
-    session = protection.open(list(clients.values), size, plain_lift, clients.nothing)
-    for name, payload in clients.trip("masked", dict.fromkeys(clients.values, b"")):
+    clients = _Clients(values, protection, gone, transcript)
+    names, size = list(values), int(np.size(next(iter(values.values()))))
+    meeting = Meeting(CHANNEL, clients.run, 0, clients.roster, clients.protocol, {})
+    session = protection.open(names, size, plain_lift, clients.protocol, meeting)
+    asked = {name: brief for name in names if (brief := session.brief(name)) is not None}
+    for name, payload in clients.values_of(asked):
         session.add(name, payload)
-    return session.close(clients.nothing)
-
-
-def _masked_sum(clients: _Clients, protection: SecAgg) -> Total:
-    ring, size = protection.ring(len(clients.values)), len(next(iter(clients.values.values())))
-    roster = {name: member.identity.public for name, member in clients.members.items()}
-    gathering = Gathering(list(clients.values), protection.terms(len(roster)), roster, clients.run, 0)
-    gathering.collect_keys(lambda requests: clients.trip("keys", requests))
-    gathering.collect_shares(lambda requests: clients.trip("shares", requests))
-    asked = {name: delivery for name in clients.values if (delivery := gathering.delivery(name))}
-    for name, reply in clients.trip("masked", asked):
-        gathering.add(name, CHANNEL, decode(reply, Masked).values[CHANNEL], size, ring)
-    totals, survivors = gathering.open(lambda requests: clients.trip("unmask", requests), {CHANNEL: ring})
-    return Total(ring.decode(totals[CHANNEL]), len(survivors))
+    total = session.close(clients.protocol)
+    return replace(total, value=total.value.reshape(shapes.pop()))
 
 
 class _Clients:
@@ -96,47 +75,58 @@ class _Clients:
         gone: Mapping[str, Stage],
         transcript: Transcript | None,
     ) -> None:
-        self.values, self._protection, self._gone, self._transcript = values, protection, gone, transcript
-        self._entropy, self._trip = Entropy(), 0
+        self._values, self._protection, self._gone, self._transcript = values, protection, gone, transcript
+        self._entropy, self._trips, self._asked = Entropy(), 0, False
         self.run = self._entropy.bytes(32)
         identities = {name: Identity.new(self._entropy) for name in values}
-        roster = {name: identity.public for name, identity in identities.items()}
-        self.members = {
-            name: Member(name, identity, roster, self.run, self._entropy) for name, identity in identities.items()
+        self.roster = {name: identity.public for name, identity in identities.items()}
+        self._members = {
+            name: Member(name, identity, self.roster, self.run, self._entropy) for name, identity in identities.items()
         }
-        self._states: dict[str, State] = {}
+        self._held = dict.fromkeys(values, b"")
         if transcript is not None:
             transcript.begin("secure-sum")
 
-    def nothing(self, requests: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:
-        """For protections that need no trips of their own."""
-        return iter(())
+    def protocol(self, requests: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:
+        """A trip of the protection's own: the first is `keys`, the second `shares`, all after the values `unmask`."""
+        carrier = self._protection.carrier
+        assert isinstance(carrier, Interactive)
 
-    def trip(self, stage: Stage, requests: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:
+        def answer(name: str, request: bytes) -> bytes:
+            reply, self._held[name] = carrier.answer(
+                request, self._held[name], self._members[name], len(self._values), 0, True
+            )
+            return reply
+
+        return self._carried("unmask" if self._asked else STAGES[min(self._trips, 1)], requests, answer)
+
+    def values_of(self, briefs: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:
+        """The trip in which values travel, with what the protection sends along."""
+        self._asked = True
+        carrier, cohort = self._protection.carrier, len(self._values)
+
+        def answer(name: str, brief: bytes) -> bytes:
+            value = np.ravel(self._values[name])
+            if isinstance(carrier, Interactive):
+                self._held[name] = carrier.receive(brief, b"", self._held[name], self._members[name], cohort)
+            else:
+                value = value.astype(np.float32)
+            return self._protection.protect(value, self._entropy, Seat(CHANNEL, cohort, self._held[name]))
+
+        return self._carried("masked", briefs, answer)
+
+    def _carried(
+        self, stage: Stage, requests: Mapping[str, bytes], answer: Callable[[str, bytes], bytes]
+    ) -> Iterator[tuple[str, bytes]]:
         """Delivers, and yields the replies of clients that have not vanished."""
-        trip, self._trip = self._trip, self._trip + 1
+        trip, self._trips = self._trips, self._trips + 1
         for name in requests:
             self._carry(Delivery(trip, "down", name, requests[name]))
-            vanished = name in self._gone and STAGES.index(self._gone[name]) <= STAGES.index(stage)
-            if not vanished:
-                reply = self._reply(name, stage, requests[name])
+            if name not in self._gone or STAGES.index(self._gone[name]) > STAGES.index(stage):
+                reply = answer(name, requests[name])
                 self._carry(Delivery(trip, "up", name, reply))
                 yield name, reply
 
-    def _reply(self, name: str, stage: Stage, request: bytes) -> bytes:
-        protection, member = self._protection, self.members[name]
-        if not isinstance(protection, SecAgg):
-            return protection.protect(self.values[name].astype(np.float32), self._entropy)
-        terms = protection.terms(len(self.values))
-        if stage == "masked":
-            state = receive(decode(request, Sealed), b"", self._states[name], member, terms)
-            self._states[name] = state
-            return encode(
-                Masked({CHANNEL: masked(self.values[name], CHANNEL, protection.ring(len(self.values)), state)})
-            )
-        reply, self._states[name] = answer(request, self._states.get(name), member, terms)
-        return reply
-
     def _carry(self, delivery: Delivery) -> None:
-        if self._transcript is not None and delivery.data:
+        if self._transcript is not None:
             self._transcript.write(delivery)

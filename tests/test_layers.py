@@ -69,6 +69,7 @@ THIRD_PARTY = {
         "protections/gaussian.py",
         "protections/central.py",
         "protections/post_processed.py",
+        "protections/distributed.py",
         "federated/aggregation.py",
         "federated/dp_sgd.py",
     },

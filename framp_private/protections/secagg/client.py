@@ -174,7 +174,7 @@ def confirm(request: ConfirmRequest, state: State, member: Member, terms: Terms)
         raise ProtocolError("the sets of active and dropped clients overlap, or leave this client out")
     if not all(active[index] or dropped[index] for index in near):
         raise ProtocolError("a neighbour that shared is neither active nor dropped")
-    if sum(bool(active[index]) for index in near) < terms.threshold:
+    if sum(bool(active[index]) for index in near) < terms.threshold or int(active.sum()) < terms.survivors:
         raise ProtocolError("too few clients are active for this client to go on")
     moved = replace(state, stage="confirm", active=request.active, dropped=request.dropped)
     return encode(Confirmation(member.identity.sign(CONFIRM, _sets(moved)))), moved

@@ -112,10 +112,3 @@ class Opened:
 
     seeds: Mapping[str, bytes]
     keys: Mapping[str, bytes]
-
-
-@dataclass(frozen=True)
-class Masked:
-    """values: by channel, a masked vector, packed. For sums outside a training round."""
-
-    values: Mapping[str, bytes]

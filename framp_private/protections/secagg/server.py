@@ -137,7 +137,7 @@ class Gathering:
         if any(client not in active for arrived in self._arrived.values() for client in arrived):
             raise ProtocolError("a client sent a value on some channels and not on others")
         dropped = [client for client in self._shares if client not in active]
-        self._enough(len(active), "sent values")
+        self._enough(len(active), "sent values", self._terms.survivors)
         self._check_graph(active)
         confirmed = self._confirm(exchange, active, dropped)
         seeds, keys = self._opened(exchange, confirmed, active, dropped)
@@ -230,8 +230,8 @@ class Gathering:
         if not connected(self._tree.root, len(self._entries), self._terms.neighbours, indices):
             raise BelowThreshold("the survivors' graph falls apart: a sum of each part would be opened by itself")
 
-    def _enough(self, count: int, what: str) -> None:
-        least = self._terms.threshold
+    def _enough(self, count: int, what: str, least: int = 0) -> None:
+        least = max(least, self._terms.threshold)
         if count < least:
             raise BelowThreshold(f"{count} clients {what}, {least} are needed: nothing is opened; repeat the round")
 

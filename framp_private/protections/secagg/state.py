@@ -14,11 +14,13 @@ class Terms:
     """What all agreed on before: public, and the same at every client and at the server.
 
     neighbours: k, even, or one less than the cohort. threshold: shares that open, of k + 1. minimum: planned cohort.
+    survivors: active clients, all in all, below which nothing is opened.
     """
 
     neighbours: int
     threshold: int
     minimum: int
+    survivors: int = 0
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,7 @@ class SecAgg(Protection):
         bound: largest size of a value, per coordinate. step: what values are rounded to, at most.
         ring_bits: width of the ring; None takes the fewest in which the cohort's sum cannot wrap.
         minimum: smallest planned cohort that a client takes part in, at least 3.
+        survivors: share of the planned cohort that must be active, or nothing is opened; clients see to it themselves.
         corrupt, dropout: largest shares of the cohort in league with the server, and that drop out; for planning.
 
     Raises:
@@ -63,6 +64,7 @@ class SecAgg(Protection):
     step: float = 1e-4
     ring_bits: int | None = None
     minimum: int = 3
+    survivors: float = 0.0
     corrupt: float = 0.0
     dropout: float = 0.2
     randomised: ClassVar[bool] = True
@@ -71,6 +73,8 @@ class SecAgg(Protection):
         planning.check(self.threshold, self.dropout, self.corrupt, self.minimum)
         if self.neighbours is not None and (self.neighbours < 2 or self.neighbours % 2):
             raise PlanError(f"neighbours={self.neighbours} must be even and at least 2, or None for all")
+        if not 0 <= self.survivors < 1:
+            raise PlanError(f"survivors={self.survivors} is a share of the cohort: 0 or more, and less than 1")
         Ring.fitting(self.minimum, self.bound, self.step)
 
     def terms(self, cohort: int) -> Terms:
@@ -94,7 +98,12 @@ class SecAgg(Protection):
                 f"threshold={self.threshold} opens with {opening} of {size}, of which {self.corrupt:g} may be corrupt: "
                 "two halves could open two views of one round; use a larger threshold"
             )
-        return Terms(size - 1, opening, self.minimum)
+        return Terms(size - 1, opening, self.minimum, math.ceil(self.survivors * cohort))
+
+    def least_survivors(self, cohort: int) -> int:
+        """How many clients any sum that is opened is over, at least: what `survivors` says, or the threshold."""
+        terms = self.terms(cohort)
+        return max(terms.survivors, terms.threshold)
 
     def ring(self, cohort: int) -> Ring:
         """The integers that a cohort's values are summed in. Raises `PrivacyParameterError` for a ring too narrow."""
@@ -136,10 +145,16 @@ class SecAgg(Protection):
     def protect(self, value: np.ndarray, entropy: Entropy, seat: Seat | None = None) -> bytes:
         """The masked vector; raises `PlanError` without a seat in a round, `ProtocolError` for an unfit value."""
         del entropy
-        state = State.from_bytes(seat.held) if seat is not None else None
-        if seat is None or state is None:
+        if seat is None:
             raise PlanError("a secure sum is no single message: it takes a round's keys")
-        return client.masked(np.ravel(value), seat.channel, self.ring(seat.planned), state)
+        return self.mask(np.ravel(value), self.ring(seat.planned), seat)
+
+    def mask(self, values: np.ndarray, ring: Ring, seat: Seat) -> bytes:
+        """A masked vector in a ring of the caller's; raises what `protect` raises."""
+        state = State.from_bytes(seat.held)
+        if state is None:
+            raise PlanError("a secure sum is no single message: it takes a round's keys")
+        return client.masked(values, seat.channel, ring, state)
 
     def reveal(self, payload: bytes) -> np.ndarray:
         """Refused: the server sees no client's value."""
@@ -150,7 +165,13 @@ class SecAgg(Protection):
     ) -> Session:
         """Makes the trips `keys` and `shares`, once for all channels of this value. Raises `BelowThreshold`."""
         del exchange
-        if meeting is None or size is None or lift is not plain_lift:
+        if size is None:
+            raise PlanError("a secure sum takes values of one size")
+        return self.session(cohort, size, lift, meeting, self.ring(len(cohort)))
+
+    def session(self, cohort: Sequence[str], size: int, lift: Lift, meeting: Meeting | None, ring: Ring) -> Session:
+        """What `open` gives, in a ring of the caller's."""
+        if meeting is None or lift is not plain_lift:
             raise PlanError("a secure sum takes values of one size that add up as they are, and a roster: see Pullback")
         gathering = meeting.shared.get(self)
         if gathering is None:
@@ -158,7 +179,7 @@ class SecAgg(Protection):
             gathering.collect_keys(meeting.exchange)
             gathering.collect_shares(meeting.exchange)
             meeting.shared[self] = gathering
-        return MaskedSum(gathering, meeting, size, self.ring(len(cohort)))
+        return MaskedSum(gathering, meeting, size, ring)
 
     def event(self, cohort: Sequence[str], size: int = 0) -> Event:
         """No guarantee for the sum itself: noise has to be added for that."""

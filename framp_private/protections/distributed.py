@@ -1,0 +1,172 @@
+"""Noise that clients add before a secure sum, so that nobody has to be trusted with it: unit client.
+
+Each client clips its contribution, rounds it to a grid and adds a discrete Gaussian of its own; the server opens the
+sum of all (Kairouz, Liu and Steinke 2021, arXiv 2102.06387, "the distributed discrete Gaussian")::
+
+    x  ->  y = clip(x, C) / g             g so fine that rounding costs next to nothing
+       ->  r = round y up or down at random, again until |r| <= D      D^2 = (C/g)^2 + d/4 + C/g + sqrt(d)/2
+       ->  r + N_Z(0, s^2)                s^2 = (z C / g)^2 / (n_min - t)
+    sum of those of all survivors, in the ring, times g
+
+n_min clients survive at least, or nothing is opened: the secure sum's rule, which clients enforce themselves. t clients
+may tell others their share of the noise. So the sum holds at least n_min - t unknown shares, whose variance is (z C)^2.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+import numpy as np
+from dp_accounting import ZCDpEvent
+
+from framp_private.crypto.ring import Ring
+from framp_private.errors import PlanError, PrivacyParameterError
+from framp_private.privacy.clipping import clip_vector
+from framp_private.privacy.discrete import discrete_gaussian
+from framp_private.privacy.events import Event
+from framp_private.protections.base import Exchange, Lift, Meeting, Seat, ServerView, Session, Total
+from framp_private.protections.gaussian import Gaussian
+from framp_private.protections.secagg.value import SecAgg
+from framp_private.randomness import Entropy
+
+FAR = 20.0
+"""Standard deviations of one client's noise that the ring has room for; more has probability below 2^-280."""
+
+
+@dataclass(frozen=True)
+class DistributedGaussian(Gaussian):
+    """Clients clip their contributions as a whole and add integer noise, in shares, before they are summed.
+
+    Guarantees: unit client, add/remove, against a server that follows the protocol, everybody who sees the sum, and
+    `colluding` clients, however many drop out. Contributions that are not finite count as zero.
+
+    Args:
+        clip_norm: L2 bound on one client's contribution, in (0, inf).
+        noise_multiplier: of the noise that is unknown to all who collude, standard deviation over clip_norm.
+        inner: the secure sum; it says how many survive at least.
+        colluding: clients who may give their shares of the noise away, at least 1: each knows its own.
+        fineness: grid steps to one clip_norm / sqrt(d), at least 1; more costs bits and saves next to nothing.
+
+    Raises:
+        PrivacyParameterError: a value outside its range.
+    """
+
+    inner: SecAgg = field(default_factory=SecAgg)
+    colluding: int = 1
+    fineness: float = 100.0
+    randomised: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.colluding < 1 or not 1 <= self.fineness < math.inf:
+            raise PrivacyParameterError(
+                f"colluding={self.colluding}, fineness={self.fineness}: both are at least 1, as every client knows its "
+                "own share"
+            )
+
+    def check(self, cohort: int) -> None:
+        """Raises `PlanError` unless enough clients survive for the noise to have unknown shares."""
+        self.inner.check(cohort)
+        if self.inner.least_survivors(cohort) <= self.colluding:
+            raise PlanError(
+                f"{self.inner.least_survivors(cohort)} of {cohort} clients survive at least and colluding="
+                f"{self.colluding}: no share of the noise is unknown; ask more clients, or raise survivors"
+            )
+
+    def grid(self, size: int) -> float:
+        """What one unit of the integers stands for."""
+        return self.clip_norm / (self.fineness * math.sqrt(max(1, size)))
+
+    def bound(self, size: int) -> float:
+        """D: the largest norm of a rounded contribution, in units (ibid., section on rounding, beta = exp(-1/2))."""
+        scaled, side = self.clip_norm / self.grid(size), math.sqrt(max(1, size))
+        return min(math.sqrt(scaled**2 + side**2 / 4 + scaled + side / 2), scaled + side)
+
+    def share_deviation(self, size: int, cohort: int) -> float:
+        """Standard deviation of one client's noise, in units."""
+        self.check(cohort)
+        unknown = self.inner.least_survivors(cohort) - self.colluding
+        return self.deviation / self.grid(size) / math.sqrt(unknown)
+
+    def ring(self, size: int, cohort: int) -> Ring:
+        """Integers in which no sum of a cohort wraps."""
+        room = math.ceil(self.bound(size) + FAR * self.share_deviation(size, cohort))
+        return Ring.fitting(cohort, float(room), 1.0)
+
+    def protect(self, value: np.ndarray, entropy: Entropy, seat: Seat | None = None) -> bytes:
+        """The masked, noised contribution; call it once per release."""
+        if seat is None:
+            raise PlanError("a secure sum is no single message: it takes a round's keys")
+        size = value.size
+        scaled = clip_vector(np.ravel(value), self.clip_norm).astype(np.float64) / self.grid(size)
+        rounded = conditional_rounding(scaled, self.bound(size), entropy)
+        noise = discrete_gaussian(size, self.share_deviation(size, seat.planned), entropy)
+        ring = self.ring(size, seat.planned)
+        return self.inner.mask(np.clip(rounded + noise, -ring.levels, ring.levels), ring, seat)
+
+    def reveal(self, payload: bytes) -> np.ndarray:
+        """Refused: the server sees no client's value."""
+        return self.inner.reveal(payload)
+
+    def open(
+        self, cohort: Sequence[str], size: int | None, lift: Lift, exchange: Exchange, meeting: Meeting | None = None
+    ) -> Session:
+        """The secure sum's session on this channel's integers."""
+        del exchange
+        if size is None:
+            raise PlanError("a secure sum takes values of one size")
+        return _Scaled(self.inner.session(cohort, size, lift, meeting, self.ring(size, len(cohort))), self.grid(size))
+
+    def event(self, cohort: Sequence[str], size: int = 0) -> Event:
+        """Concentrated DP of a sum of n discrete Gaussians of deviation s (ibid., theorem 1).
+
+        rho = e^2 / 2 with e = min(sqrt(D^2 / (n s^2) + tau d / 2), D / (sqrt(n) s) + tau sqrt(d)) and
+        tau = 10 sum over k = 1 .. n - 1 of exp(-2 pi^2 s^2 k / (k + 1)): how far the sum is from a discrete Gaussian.
+        """
+        count = self.inner.least_survivors(len(cohort)) - self.colluding
+        s, bound = self.share_deviation(size, len(cohort)), self.bound(size)
+        tau = 10 * math.fsum(math.exp(-2 * (math.pi * s) ** 2 * k / (k + 1)) for k in range(1, count))
+        ratio = bound / (math.sqrt(count) * s)
+        epsilon = min(math.sqrt(ratio**2 + tau * size / 2), ratio + tau * math.sqrt(size))
+        return Event(ZCDpEvent(epsilon**2 / 2), "client")
+
+    def server_view(self) -> ServerView:
+        """Noised sums alone."""
+        view = self.inner.server_view()
+        trust = f"{view.trust}; at most {self.colluding} of the clients give their share of the noise away"
+        return replace(view, trust=trust)
+
+
+class _Scaled(Session):
+    def __init__(self, inner: Session, grid: float) -> None:
+        self._inner, self._grid = inner, grid
+
+    def brief(self, client: str) -> bytes | None:
+        return self._inner.brief(client)
+
+    def add(self, client: str, payload: bytes) -> None:
+        self._inner.add(client, payload)
+
+    def close(self, exchange: Exchange) -> Total:
+        total = self._inner.close(exchange)
+        return replace(total, value=total.value * self._grid)
+
+
+def conditional_rounding(values: np.ndarray, bound: float, entropy: Entropy) -> np.ndarray:
+    """(n,) int64: each value rounded up or down at random, without bias, drawn again until the norm is within bound.
+
+    At most 2.6 draws in the mean; how many there were depends on the values and shows in the time it takes.
+    """
+    low = np.floor(values)
+    share = values - low
+    while True:
+        buffer = bytearray(8 * values.size)
+        if values.size:
+            entropy.keystream().fill(buffer)
+        uniform = (np.frombuffer(buffer, "<u8") >> np.uint64(11)).astype(np.float64) * 2.0**-53
+        rounded = low + (uniform < share)
+        if float(rounded @ rounded) <= bound**2:
+            return np.asarray(rounded, np.int64)
