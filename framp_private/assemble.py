@@ -26,8 +26,8 @@ from framp_private.models.tabular import mlp
 from framp_private.models.target import TargetNetwork
 from framp_private.models.vision import lenet, linear, perceptron, resnet18, small_cnn
 from framp_private.presets import PRESETS, name_of
-from framp_private.privatise import Asked, privatise
-from framp_private.protections import PlainSum, Plan, Protection
+from framp_private.privatise import Asked, Secure, privatise
+from framp_private.protections import PlainSum, Plan, Protection, SecAgg
 
 Settings = dict[str, Any]
 
@@ -172,7 +172,9 @@ def federation_of(
         wanted = config.privacy
         silenced = _silenced(config, wanted.unit if wanted.protects == "nodes" else wanted.protects)
         asked = Asked(config.clients_per_round or len(declared), len(declared), config.cohorts)
-        private = privatise(method, network, wanted, config.rounds, declared, asked, graph=graph)
+        private = privatise(
+            method, network, wanted, config.rounds, declared, asked, graph=graph, secure=_secure(config)
+        )
         method, plan, bound = private.method, private.plan, private.prototype_bound
         plan, preparation = replace(plan, **dict.fromkeys(silenced)), private.preparation
     else:
@@ -193,25 +195,48 @@ def federation_of(
     )
 
 
-_FITTING = {
-    "record": {"update": "dp-sgd", "prototypes": "local-gaussian", "descriptor": "local-gaussian"},
-    "client": {"update": "central-gaussian", "prototypes": "central-gaussian", "descriptor": "none"},
-    "edges": {"update": "auto", "prototypes": "auto", "descriptor": "auto"},
-    "nothing": {"update": "dp-sgd", "prototypes": "plain", "descriptor": "plain"},
+_FITTING: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "record": {"update": ("dp-sgd",), "prototypes": ("local-gaussian",), "descriptor": ("local-gaussian",)},
+    "client": {
+        "update": ("central-gaussian", "distributed-gaussian"),
+        "prototypes": ("central-gaussian", "distributed-gaussian"),
+        "descriptor": (),
+    },
+    "edges": {"update": (), "prototypes": (), "descriptor": ()},
+    "nothing": {"update": ("dp-sgd",), "prototypes": ("plain",), "descriptor": ("plain",)},
 }
-"""By what is protected, the protection that keeps the guarantee on each channel; `auto` means it."""
+"""By what is protected, the protections that keep the guarantee on each channel; `auto` means the first."""
 
 
 def _silenced(config: Config, protected: str) -> list[str]:
     """Channels that the config forbids. Raises `ConfigError` for one whose protection contradicts the guarantee."""
     chosen = config.protections.model_dump()
     for channel, fitting in _FITTING[protected].items():
-        if chosen[channel] not in ("auto", "none", fitting):
+        if chosen[channel] not in ("auto", "none", *fitting):
             raise ConfigError(
                 f"protections.{channel}={chosen[channel]!r} does not keep the guarantee that privacy asks for, of unit "
                 f"{protected}: use protections.{channel}=auto, or privacy=none"
             )
     return [channel for channel, name in chosen.items() if name == "none"]
+
+
+def _secure(config: Config) -> Secure | None:
+    """The secure sum under which clients add their own noise; None where a server adds it.
+
+    Raises:
+        ConfigError: one channel's noise is distributed and the other's is not.
+    """
+    chosen = {config.protections.update, config.protections.prototypes} - {"none"}
+    if "distributed-gaussian" not in chosen:
+        return None
+    if not chosen <= {"distributed-gaussian", "auto"} or config.protections.update != "distributed-gaussian":
+        raise ConfigError(
+            "distributed noise is for update and prototypes together: set protections.update=distributed-gaussian and "
+            "leave protections.prototypes at auto"
+        )
+    settings = config.secagg.model_dump()
+    colluding = settings.pop("colluding")
+    return Secure(SecAgg(**settings), colluding)
 
 
 def _builder(name: str, schema: Schema) -> Callable[[], nn.Module]:

@@ -135,10 +135,22 @@ class PrivacyConfig(_Section):
 class ProtectionsConfig(_Section):
     """A protection for each channel: `auto` follows `privacy`, `plain` sends in the clear, `none` forbids it."""
 
-    update: Literal["auto", "plain", "none", "dp-sgd", "central-gaussian"] = "auto"
-    prototypes: Literal["auto", "plain", "none", "local-gaussian", "central-gaussian"] = "auto"
+    update: Literal["auto", "plain", "none", "dp-sgd", "central-gaussian", "distributed-gaussian"] = "auto"
+    prototypes: Literal["auto", "plain", "none", "local-gaussian", "central-gaussian", "distributed-gaussian"] = "auto"
     descriptor: Literal["auto", "plain", "none", "local-gaussian"] = "auto"
     metrics: Literal["none"] = "none"
+
+
+class SecAggConfig(_Section):
+    """How secure sums share keys: see `SecAgg`; `colluding` clients give their share of distributed noise away."""
+
+    threshold: float = Field(0.6, ge=0.5, lt=1)
+    neighbours: int | None = Field(None, ge=2)
+    survivors: float = Field(0.7, ge=0, lt=1)
+    minimum: int = Field(3, ge=3)
+    corrupt: float = Field(0.0, ge=0, lt=1)
+    dropout: float = Field(0.2, ge=0, lt=1)
+    colluding: int = Field(1, ge=1)
 
 
 class Config(_Section):
@@ -176,6 +188,7 @@ class Config(_Section):
     submodel: SubmodelConfig = SubmodelConfig()
     alignment: AlignmentConfig = AlignmentConfig()
     protections: ProtectionsConfig = ProtectionsConfig()
+    secagg: SecAggConfig = SecAggConfig()
     dropout: float = Field(0.0, ge=0, lt=1)
     evaluate_every: int = Field(5, ge=1)
     checkpoint_every: int = Field(1, ge=1)

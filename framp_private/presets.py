@@ -154,6 +154,18 @@ def digits_client_private(method: str) -> Settings:
     return settings if method != "local" else {**settings, "local_steps": 20, "learning_rate": 0.2}
 
 
+def digits_distributed(method: str) -> Settings:
+    """`digits-client-private` without a trusted server: clients add the noise in shares, under one secure sum."""
+    settings = digits_client_private(method)
+    return {
+        **settings,
+        "privacy": {**settings["privacy"], "split": {"update": 0.97, "prototypes": 0.03}},
+        "protections": {"update": "distributed-gaussian"},
+        "secagg": {"survivors": 0.8, "dropout": 0.1},
+        **_alignment(method, {"weight": 0.05, "records": None}),
+    }
+
+
 def adult_private(method: str) -> Settings:
     """The census table under record-level (8, 1e-5) for each of 20 clients."""
     settings: Settings = {
@@ -230,6 +242,7 @@ def _record_level(
 PRESETS: tuple[Preset, ...] = (
     digits_private,
     digits_client_private,
+    digits_distributed,
     digits,
     cifar10,
     cifar10_private,

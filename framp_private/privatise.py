@@ -20,7 +20,16 @@ from framp_private.models.target import TargetNetwork
 from framp_private.privacy.amplification import Cohorts
 from framp_private.privacy.calibrate import Calibration, Releases, calibrate
 from framp_private.privacy.events import Budget, Relation
-from framp_private.protections import AdaptiveClip, CentralGaussian, LocalGaussian, PlainSum, Plan, PostProcessed
+from framp_private.protections import (
+    AdaptiveClip,
+    CentralGaussian,
+    DistributedGaussian,
+    LocalGaussian,
+    PlainSum,
+    Plan,
+    PostProcessed,
+    SecAgg,
+)
 
 
 @dataclass(frozen=True)
@@ -46,6 +55,14 @@ class Asked:
     cohorts: Cohorts = "fixed"
 
 
+@dataclass(frozen=True)
+class Secure:
+    """A secure sum, and how many clients may give away their share of the noise in it."""
+
+    carrier: SecAgg
+    colluding: int
+
+
 def privatise(
     method: Method,
     network: TargetNetwork,
@@ -55,6 +72,7 @@ def privatise(
     asked: Asked,
     *,
     graph: bool,
+    secure: Secure | None = None,
 ) -> Privatised:
     """A method with noise on every channel, at the wanted (epsilon, delta) for each record or each client.
 
@@ -66,6 +84,8 @@ def privatise(
         raise ConfigError(f"privacy.protects={wanted.protects!r} is for graphs, and these records have no edges")
     if graph and wanted.unit == "client":
         raise ConfigError("privacy.unit='client' is not available for graphs: use 'record', which protects nodes")
+    if wanted.unit == "client" and secure is not None:
+        return _distributed(method, wanted, releases(method, network, wanted, rounds), budget, declared, asked, secure)
     if wanted.unit == "client":
         found = _client_noise(releases(method, network, wanted, rounds), budget, asked)
         return _client_level(method, wanted, found, max(declared.values()), asked)
@@ -174,6 +194,44 @@ def _client_level(method: Method, wanted: PrivacyConfig, found: Calibration, dec
         metrics=None,
     )
     bound = PrototypeBound(wanted.prototype_clip_norm / declared, wanted.count_share) if "prototypes" in noise else None
+    return Privatised(method, plan, bound, found)
+
+
+def _distributed(
+    method: Method,
+    wanted: PrivacyConfig,
+    channels: Mapping[str, Releases],
+    budget: Budget,
+    declared: Mapping[str, int],
+    asked: Asked,
+    secure: Secure,
+) -> Privatised:
+    """Whole contributions clipped, noise in shares from the clients, one secure sum for all channels.
+
+    The server sees who takes part, so that nothing is amplified; a round counts as if it asked every client.
+    """
+    if wanted.adaptive_clip is not None:
+        raise ConfigError("privacy.adaptive_clip takes a server that adds the noise: leave it out under a secure sum")
+    secure.carrier.check(asked.cohort)
+    names = [str(place) for place in range(asked.cohort)]
+
+    def made(clip_norm: float, multiplier: float) -> DistributedGaussian:
+        return DistributedGaussian(clip_norm, multiplier, secure.carrier, secure.colluding)
+
+    def exact(each: Releases) -> Releases:
+        return replace(each, noise_values=0, mechanism=lambda z: made(1.0, z).event(names, each.noise_values).mechanism)
+
+    found = calibrate(budget, {name: exact(each) for name, each in channels.items()})
+    noise = found.multipliers
+    aligned = "prototypes" in noise
+    plan = Plan(
+        descriptor=None,
+        update=made(wanted.clip_norm, noise["update"]),
+        prototypes=made(wanted.prototype_clip_norm, noise["prototypes"]) if aligned else None,
+        metrics=None,
+    )
+    largest = max(declared.values())
+    bound = PrototypeBound(wanted.prototype_clip_norm / largest, wanted.count_share) if aligned else None
     return Privatised(method, plan, bound, found)
 
 

@@ -149,12 +149,17 @@ class Federation:
             "prototypes": self.prototypes_size(),
         }[channel]
         made = self.trainer.event(size) if channel == "update" else None
-        return made or self.plan.protection(channel).event(tuple(self.budgets), size)
+        return made or self.plan.protection(channel).event(tuple(self.budgets)[: self.cohort], size)
 
     @property
     def sampled(self) -> bool:
         """Whether the guarantee is for whole clients and counts on a sample of them: a round costs all alike."""
-        return self.cohort < len(self.budgets) and self.unit == "client"
+        return self.cohort < len(self.budgets) and self.unit == "client" and not self.secure
+
+    @property
+    def secure(self) -> bool:
+        """Whether clients sum their values by a protocol of their own, to a server that sees who takes part."""
+        return any(isinstance(self.plan.protection(channel).carrier, Interactive) for channel in self.channels)
 
     def round_events(self, client: str) -> dict[str, Event]:
         """What one round costs a client, by what the ledger calls it: an event for each channel.
@@ -167,7 +172,7 @@ class Federation:
         return {channel: self.event(channel, client) for channel in channels}
 
     def _over_sample(self, event: Event) -> Event:
-        return over_sample(event, self.cohort, len(self.budgets), self.cohorts)
+        return event if self.secure else over_sample(event, self.cohort, len(self.budgets), self.cohorts)
 
     @cached_property
     def unit(self) -> Unit:
@@ -202,7 +207,8 @@ class Federation:
         if self.sampled:
             return "trusted server, who alone knows which clients took part"
         if self.unit == "client":
-            return "trusted server"
+            views = {self.plan.protection(channel).server_view() for channel in self.channels}
+            return "; ".join(sorted(view.trust for view in views)) if self.secure else "trusted server"
         return "any server: each client adds its own noise"
 
     def planned(self, client: str) -> list[tuple[Event, int]]:

@@ -38,6 +38,7 @@ class Releases:
         share: of mu^2, > 0; shares are normalised over the channels. noise_values: drawn by one release.
         drawn_of: (sample, population) where instead a sample of fixed size is drawn without replacement: the sum then
             moves by twice the clip, and neighbours are replace-one.
+        mechanism: multiplier -> event, where a release is not quite a Gaussian.
     """
 
     count: int
@@ -45,6 +46,7 @@ class Releases:
     sampling: float = 1.0
     noise_values: int = 0
     drawn_of: tuple[int, int] | None = None
+    mechanism: Callable[[float], DpEvent] | None = None
 
     def __post_init__(self) -> None:
         if self.count < 1 or not 0 < self.sampling <= 1 or not 0 < self.share < math.inf:
@@ -61,6 +63,8 @@ class Releases:
 
     def event(self, multiplier: float) -> DpEvent:
         """One release."""
+        if self.mechanism is not None:
+            return self.mechanism(multiplier)
         gaussian = GaussianDpEvent(multiplier)
         if self.drawn_of is not None:
             sample, population = self.drawn_of

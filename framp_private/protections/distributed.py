@@ -136,7 +136,8 @@ class DistributedGaussian(Gaussian):
     def server_view(self) -> ServerView:
         """Noised sums alone."""
         view = self.inner.server_view()
-        trust = f"{view.trust}; at most {self.colluding} of the clients give their share of the noise away"
+        given = "1 client gives its" if self.colluding == 1 else f"{self.colluding} clients give their"
+        trust = f"{view.trust}, of whom at most {given} noise away"
         return replace(view, trust=trust)
 
 

@@ -11,12 +11,23 @@ import numpy as np
 import pytest
 import torch
 
-from framp_private import Options, Pullback, ServerStep, read_transcript, train
+from framp_private import (
+    Options,
+    Pullback,
+    ServerStep,
+    TargetNetwork,
+    make_config,
+    read_transcript,
+    run_config,
+    train,
+)
+from framp_private.assemble import federation_of
 from framp_private.crypto.ring import Ring, pack, unpack
-from framp_private.errors import PlanError, ProtocolError, ReleaseLost
+from framp_private.errors import FrampError, PlanError, ProtocolError, ReleaseLost
 from framp_private.federated.messages import Briefed, Trip, TripReply, bytes_by_channel
 from framp_private.federated.prototypes import PrototypeBound
-from framp_private.protections import CentralGaussian, PlainSum, Plan, Protection, SecAgg
+from framp_private.models.vision import perceptron
+from framp_private.protections import CentralGaussian, DistributedGaussian, PlainSum, Plan, Protection, SecAgg
 from framp_private.protections.base import Exchange, Lift, Meeting, Seat, ServerView, Session, Total
 from framp_private.protections.secagg.messages import KeysRequest
 from framp_private.protections.secagg.state import State
@@ -258,3 +269,67 @@ def test_a_server_can_noise_a_sum_that_it_sees_nothing_but_the_sum_of() -> None:
     row = simulation.step()
     assert row["survivors"] == 6
     assert noised.server_view().granularity == "sum"
+
+
+def test_a_client_level_run_needs_nobody_for_its_noise(tmp_path: Path) -> None:
+    small = {"clients": 12, "rounds": 2, "home_steps": 2, "local_steps": 2}
+    config = make_config(preset="digits-distributed", assignments=small)
+    made = run_config(config, out=tmp_path / "run")
+    federation = made.simulation.federation
+    assert isinstance(federation.plan.update, DistributedGaussian) and federation.channels == ("update", "prototypes")
+    claim = made.summary["privacy"]["client"]
+    assert (
+        7.9 < claim["epsilon"] <= 8
+        and claim["relation"] == "add/remove"
+        and "honest-but-curious" in claim["trust_model"]
+    )
+    assert made.summary["privacy"]["record"]["epsilon"] is None
+    rows = [json.loads(line) for line in (tmp_path / "run" / "ledgers" / "client-00.jsonl").read_text().splitlines()]
+    spends = [row for row in rows if row["kind"] == "spend"]
+    assert [row["mechanism"]["kind"] for row in spends] == ["ZCDpEvent"] * 4
+    assert {row["unit"] for row in rows if "unit" in row} == {"client"}
+    assert (tmp_path / "run" / "metrics.jsonl").read_text().count('"survivors": 12') == 2
+
+
+def test_a_round_under_the_least_survivors_is_skipped_and_stays_spent(tmp_path: Path) -> None:
+    small = {"clients": 10, "rounds": 3, "home_steps": 2, "local_steps": 2}
+    config = make_config(preset="digits-distributed", assignments=small)
+
+    def drops(client: str, round_index: int) -> bool:
+        return round_index == 1 and client in ("client-00", "client-01", "client-02")
+
+    made = run_config(config, out=tmp_path / "run", options=Options(drops=drops))
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [row.get("failed", False) for row in rows] == [False, True, False]
+    assert made.summary["privacy"]["client"]["epsilon"] <= 8
+
+
+def test_a_smaller_cohort_is_not_amplified_against_a_server_that_sees_it() -> None:
+    small = {"clients": 12, "clients_per_round": 6, "rounds": 2}
+    config = make_config(preset="digits-distributed", assignments=small)
+    network = TargetNetwork(lambda: perceptron(1, 8, 10))
+    made = federation_of(config, network, {f"client-{i:02d}": 12 for i in range(12)})
+    assert not made.sampled and made.secure
+    assert (
+        made.planned("client-00")[0][0].mechanism == made.plan.update.event(["x"] * 6, made.update_size(1.0)).mechanism
+    )  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("assignments", "reason"),
+    [
+        ({"cohorts": "poisson", "clients_per_round": 6}, "one size"),
+        ({"privacy": {"adaptive_clip": {"quantile": 0.5}}}, "adaptive_clip"),
+        ({"protections": {"update": "central-gaussian", "prototypes": "distributed-gaussian"}}, "together"),
+        ({"protections": {"prototypes": "central-gaussian"}}, "together"),
+        ({"clients": 2}, "minimum"),
+        ({"secagg": {"survivors": 0.0, "colluding": 8}}, "no share of the noise"),
+        ({"secagg": {"threshold": 0.5, "corrupt": 0.4}}, "two views"),
+        ({"privacy": {"unit": "record"}}, "does not keep"),
+    ],
+)
+def test_settings_that_contradict_distributed_noise_are_refused(assignments: dict[str, object], reason: str) -> None:
+    config = make_config(preset="digits-distributed", assignments={"clients": 12, "rounds": 2, **assignments})
+    network = TargetNetwork(lambda: perceptron(1, 8, 10))
+    with pytest.raises(FrampError, match=reason):
+        federation_of(config, network, {f"client-{i:02d}": 12 for i in range(config.clients)})

@@ -189,8 +189,5 @@ class SecAgg(Protection):
     def server_view(self) -> ServerView:
         """Sums over at least the threshold of the smallest cohort."""
         least = self.terms(self.minimum).threshold
-        trust = (
-            f"the server follows the protocol, and fewer than a share of {self.threshold:g} of any client's neighbours "
-            "are in league with it"
-        )
+        trust = f"honest-but-curious server, with fewer than {self.threshold:g} of any client's neighbours in league"
         return ServerView("sum", least, trust, ("who took part", "who dropped out and when", "sizes", "times"))
