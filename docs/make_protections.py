@@ -28,7 +28,6 @@ PROTECTIONS: tuple[Protection, ...] = (
     CentralGaussian(1.0, 1.1),
     CentralGaussian(1.0, 1.1, adaptive=AdaptiveClip()),
     SecAgg(),
-    CentralGaussian(1.0, 1.1, SecAgg()),
     DistributedGaussian(1.0, 1.1, SecAgg(survivors=0.7)),
 )
 TRAINERS = (

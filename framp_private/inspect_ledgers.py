@@ -56,14 +56,22 @@ def ledger_rows(folder: Path, delta: float) -> list[dict[str, Any]]:
 
 
 def verify_ledgers(folder: Path) -> list[str]:
-    """One line for each ledger. Raises `LedgerError` with the first that does not verify."""
+    """One line for each ledger.
+
+    Raises:
+        LedgerError: with the first that does not verify, or that is signed by another key than the run knew, or by none
+            where others are signed.
+    """
     heads, source = known_heads(folder)
+    signers = known_signers(folder)
+    paths = {str(rows[0]["owner"]): (path, rows) for path in ledger_files(folder) if (rows := read_chain(path))}
+    some = any(rows[0]["signer"] for _, rows in paths.values())
     lines = []
-    for path in ledger_files(folder):
-        owner = str(read_chain(path)[0]["owner"])
-        head = verify(path, heads.get(owner), row_signed)
+    for owner, (path, rows) in paths.items():
+        head, signer = verify(path, heads.get(owner), row_signed), str(rows[0]["signer"])
+        if signer != signers.get(owner, signer) or (some and not signer):
+            raise LedgerError(f"{path} is signed by {signer[:16] or 'nobody'}, and the run knew another key")
         known = f"tail as in {source}" if owner in heads else "tail unverified: no known head"
-        signer = str(read_chain(path)[0]["signer"])
         signed = f"signed by {signer[:16]}" if signer else "not signed"
         lines.append(f"{owner}: {head.rows} rows, whole, {signed}; {known}")
     return lines
@@ -86,3 +94,9 @@ def known_heads(folder: Path) -> tuple[dict[str, Head], str]:
         checkpoint = load_checkpoint(folder / "checkpoint")
         stored, source = (checkpoint.facts["ledgers"], "the checkpoint") if checkpoint is not None else ({}, "")
     return {owner: Head(row["rows"], row["hash"]) for owner, row in stored.items()}, source
+
+
+def known_signers(folder: Path) -> dict[str, str]:
+    """The keys, in hexadecimal, that a run's last checkpoint names; empty where there is none."""
+    checkpoint = load_checkpoint(folder / "checkpoint")
+    return dict(checkpoint.facts["signers"]) if checkpoint is not None else {}

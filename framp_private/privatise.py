@@ -212,7 +212,7 @@ def _distributed(
     """
     if wanted.adaptive_clip is not None:
         raise ConfigError("privacy.adaptive_clip takes a server that adds the noise: leave it out under a secure sum")
-    secure.carrier.check(asked.cohort)
+    secure.carrier.check(asked.cohort, False)
     names = [str(place) for place in range(asked.cohort)]
 
     def made(clip_norm: float, multiplier: float) -> DistributedGaussian:

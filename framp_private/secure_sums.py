@@ -108,10 +108,10 @@ class _Clients:
         def answer(name: str, brief: bytes) -> bytes:
             value = np.ravel(self._values[name])
             if isinstance(carrier, Interactive):
-                self._held[name] = carrier.receive(brief, b"", self._held[name], self._members[name], cohort)
+                self._held[name] = carrier.receive(brief, b"", self._held[name], self._members[name], cohort, 0)
             else:
                 value = value.astype(np.float32)
-            return self._protection.protect(value, self._entropy, Seat(CHANNEL, cohort, self._held[name]))
+            return self._protection.protect(value, self._entropy, Seat(CHANNEL, cohort, self._held[name], b""))
 
         return self._carried("masked", briefs, answer)
 

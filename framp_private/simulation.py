@@ -246,6 +246,7 @@ class Simulation:
             "averaged": self.state.averaged,
             "clip": self.state.clip,
             "traffic": self.engine.traffic.totals,
+            "signers": {name: key.key.hex() for name, key in self.accounts.signers.items()},
             "ledgers": {name: asdict(head) for name, head in self.accounts.heads().items()},
             # signatures differ between equal runs, whose tensors do not
             "receipts": {name: state.receipt.hex() for name, state in self.engine.states.items()},

@@ -144,6 +144,7 @@ def secagg_table(found: Mapping[str, Any], values: int, bits: int) -> Renderable
         ("privacy", "the corrupt open a client's vector"),
         ("completeness", "too few survive near some client"),
         ("separation", "the survivors' graph falls apart"),
+        ("split", "a server that cheats opens two sums"),
     ):
         chance = f"{found['failure'][name]:.1e}" if found["failure"][name] else "0"
         lines.add_row(f"P({name} fails)", f"at most {chance} a round: {meaning}")

@@ -29,6 +29,7 @@ LAYERS: dict[str, int] = {
     "federated.accounts": 4,
     "federated.messages": 4,
     "federated.row_signer": 3,
+    "federated.seats": 4,
     "federated.witness": 5,
     "federated.client": 4,
     "federated.server": 4,

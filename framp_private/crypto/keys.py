@@ -30,7 +30,7 @@ class Identity:
             raise CryptoError("a private key must be 32 bytes")
         self._secret = secret
         self._key = Ed25519PrivateKey.from_private_bytes(secret)  # kept: making it costs as much as signing
-        self.public = PublicIdentity(ed25519_public(secret))
+        self.public = PublicIdentity(self._key.public_key().public_bytes_raw())
 
     @classmethod
     def new(cls, entropy: Entropy) -> Identity:
@@ -109,7 +109,7 @@ def ed25519_public(secret: bytes) -> bytes:
 
 
 def ed25519_sign(secret: bytes, message: bytes) -> bytes:
-    """64 bytes, without a label; for vectors, and for `Identity.sign`."""
+    """64 bytes, without a label: for vectors alone; messages are signed by `Identity.sign`."""
     return Ed25519PrivateKey.from_private_bytes(secret).sign(message)
 
 

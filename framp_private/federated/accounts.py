@@ -134,6 +134,11 @@ class Accounts:
         return {name: identity.public for name, identity in self.identities.items()}
 
     @property
+    def signers(self) -> dict[str, PublicIdentity]:
+        """Whose key signs each ledger, by owner."""
+        return {"federation": self.server.public, **self.roster}
+
+    @property
     def _largest(self) -> str:
         """The client whose releases draw the most noise values: the others cost no more."""
         budgets = self._federation.budgets

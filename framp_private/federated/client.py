@@ -39,10 +39,11 @@ from framp_private.federated.messages import (
 )
 from framp_private.federated.prototypes import GlobalPrototypes, local_prototypes
 from framp_private.federated.pullback import Pullback, contributions
+from framp_private.federated.seats import answer_trip, take_briefs
 from framp_private.models.mask_coding import decode_mask
 from framp_private.models.submodel import Moments
-from framp_private.privacy.events import Event
-from framp_private.protections.base import Channel, Interactive, Member, Seat
+from framp_private.privacy.events import Event, no_cost
+from framp_private.protections.base import Channel, Member, Seat
 from framp_private.randomness import Entropy
 from framp_private.wire import decode, encode
 
@@ -62,7 +63,7 @@ class ClientState:
     request: bytes
     reply: bytes
     receipt: bytes
-    secret: Mapping[str, bytes]
+    secret: Mapping[str, bytes] = field(repr=False)
 
     @classmethod
     def new(cls) -> ClientState:
@@ -106,10 +107,9 @@ class Client:
         message = read_request(request)
         if isinstance(message, Trip):
             return self._trip(message, state)
-        if isinstance(message, Briefed):
-            if digest != state.request:
-                state = self._briefed(message, state)
-            message = read_request(message.request)
+        brief = message if isinstance(message, Briefed) else None
+        if brief is not None:
+            message = read_request(brief.request)
         if isinstance(message, Trip | Briefed):
             raise ProtocolError("a message that holds another one held one more")
         if state.reply and digest == state.request:
@@ -125,41 +125,25 @@ class Client:
         if round_index < state.answered or (state.request and round_index == state.answered and not repeated):
             raise ProtocolError(f"round={round_index} was answered before: a client answers each round once")
         mask = self._check(message)
+        if not isinstance(message, EnrolRequest):
+            state = replace(state, secret=take_briefs(self.federation, self._member, brief, round_index, state.secret))
         self._spend(message)
-        reply, state = self._answer(message, mask, state)
+        reply, state = self._answer(message, mask, state, brief.request if brief is not None else request)
         return reply, replace(
             state, answered=round_index, request=digest, reply=reply if self.federation.randomised else b""
         )
 
     def _trip(self, message: Trip, state: ClientState) -> tuple[bytes, ClientState]:
-        """Answers a message of a protection's own protocol, which releases nothing by itself."""
-        if message.federation != self.federation.digest or not 0 <= message.round_index < self.federation.rounds:
-            raise ProtocolError(f"a message for round {message.round_index} belongs to another federation or round")
-        carrier = self._carrier(message.channel)
-        held, fresh = state.secret.get(message.channel, b""), message.round_index > state.answered
-        planned = self.federation.cohort
-        reply, held = carrier.answer(message.body, held, self._member(), planned, message.round_index, fresh)
-        return encode(TripReply(reply)), replace(state, secret={**state.secret, message.channel: held})
-
-    def _briefed(self, message: Briefed, state: ClientState) -> ClientState:
-        secret = dict(state.secret)
-        for channel, brief in message.briefs.items():
-            secret[channel] = self._carrier(channel).receive(
-                brief, message.request, secret.get(channel, b""), self._member(), self.federation.cohort
-            )
-        return replace(state, secret=secret)
-
-    def _carrier(self, name: str) -> Interactive:
-        """The protocol that a channel's trips belong to; raises `ProtocolError` for a channel that has none."""
-        for channel in self.federation.channels:
-            carrier = self.federation.plan.protection(channel).carrier
-            if channel == name == self.federation.seat_of(channel) and isinstance(carrier, Interactive):
-                return carrier
-        raise ProtocolError(f"channel={name!r} has no protocol of its own in this federation")
-
-    def _member(self) -> Member:
-        if self.identity is None:
+        if self._member is None:
             raise ProtocolError(f"client {self.name!r} has no keys: a secure sum takes an identity and a roster")
+        fresh = message.round_index > state.answered
+        reply, secret = answer_trip(self.federation, self._member, message, state.secret, fresh)
+        return encode(TripReply(reply)), replace(state, secret=secret)
+
+    @property
+    def _member(self) -> Member | None:
+        if self.identity is None:
+            return None
         return Member(self.name, self.identity, self.roster, self.federation.digest, self.entropy)
 
     def descriptor(self, state: ClientState) -> tuple[Tensor, ClientState]:
@@ -191,6 +175,8 @@ class Client:
                 raise ProtocolError(f"the request's values do not fit its mask of {kept} coordinates")
         elif message.phi.shape != (federation.generator.n_phi,) or not np.isfinite(message.phi).all():
             raise ProtocolError(f"the request's phi must be {federation.generator.n_phi} finite values")
+        else:
+            self._check_moments(message)
         self._check_clip(message)
         if message.prototypes.size and (
             message.prototypes.shape != (network.n_classes, network.feature_dim)
@@ -203,6 +189,14 @@ class Client:
 
         return mask
 
+    def _check_moments(self, message: PhiRequest) -> None:
+        known = (network := self.federation.network).n_parameters if self.federation.submodel.needs_moments else 0
+        for moment in (message.first, message.second):
+            if moment.shape not in ((0,), (known,)) or moment.shape != message.first.shape:
+                raise ProtocolError(f"the request's moments do not fit a network of {network.n_parameters} parameters")
+            if moment.dtype != np.float32 or not np.isfinite(moment).all():
+                raise ProtocolError("the request's moments must be finite float32 values")
+
     def _check_clip(self, message: TrainRequest | PhiRequest) -> None:
         start = self.federation.plan.protection("update").starting_clip
         clip = message.clip if isinstance(message, PhiRequest) else 0.0
@@ -212,8 +206,14 @@ class Client:
     def _spend(self, message: Request) -> None:
         """Spends what the reply will cost, before it is computed."""
         if self.account is not None:
-            resend = not self.federation.randomised
-            self.account.spend(self._releases(message), seeded=self.entropy.seeded, resend=resend)
+            resend, releases = not self.federation.randomised, self._releases(message)
+            clear = any(not event.private for event in releases.values())
+            if self.federation.secure and clear and not isinstance(message, EnrolRequest):
+                # what is sent without a guarantee has no row for each round, and must not be in two sums of one either,
+                # not even from a client whose other files are an older copy
+                part = no_cost(self.federation.unit, self.federation.relation, "took part in a secure sum")
+                self.account.spend({f"round {message.round_index}/sum": part})
+            self.account.spend(releases, seeded=self.entropy.seeded, resend=resend)
 
     def _require_spent(self, message: Request) -> None:
         """A stored reply goes out again only if the ledger still knows that it was paid for."""
@@ -230,27 +230,32 @@ class Client:
         each = federation.round_events(self.name)
         return {**first, **{f"round {index}/{name}": event for index in rounds for name, event in each.items()}}
 
-    def _answer(self, message: Request, mask: Tensor, state: ClientState) -> tuple[bytes, ClientState]:
+    def _answer(self, message: Request, mask: Tensor, state: ClientState, asked: bytes) -> tuple[bytes, ClientState]:
+        """The reply to a request, whose bytes are `asked`."""
         if isinstance(message, EnrolRequest):
             value = self.federation.describe(self.name, self.data)  # never stored: only what noise made of it is
-            return encode(EnrolReply(self._protect("descriptor", value, state))), state
+            return encode(EnrolReply(self._protect("descriptor", value, state, asked))), state
         update, state = (
-            self._train(message, mask, state) if isinstance(message, TrainRequest) else self._train_phi(message, state)
+            self._train(message, mask, state, asked)
+            if isinstance(message, TrainRequest)
+            else self._train_phi(message, state, asked)
         )
         prototypes = b""
         if self.federation.aligns:
-            prototypes = self._protect("prototypes", self._local_prototypes(message.round_index), state)
+            prototypes = self._protect("prototypes", self._local_prototypes(message.round_index), state, asked)
         return encode(TrainReply(message.federation, message.round_index, update, prototypes, b"")), state
 
-    def _train(self, message: TrainRequest, mask: Tensor, state: ClientState) -> tuple[bytes, ClientState]:
+    def _train(
+        self, message: TrainRequest, mask: Tensor, state: ClientState, asked: bytes
+    ) -> tuple[bytes, ClientState]:
         """Trains the submodel that was sent; uploads given minus trained on the mask's coordinates."""
         network = self.federation.network
         given = torch.zeros(network.n_parameters)
         given[mask] = torch.from_numpy(message.values)
         delta = given - self._trained(given, mask, message)
-        return self._protect("update", delta[mask].numpy(), state), state
+        return self._protect("update", delta[mask].numpy(), state, asked), state
 
-    def _train_phi(self, message: PhiRequest, state: ClientState) -> tuple[bytes, ClientState]:
+    def _train_phi(self, message: PhiRequest, state: ClientState, asked: bytes) -> tuple[bytes, ClientState]:
         """Generates and masks its own submodel from phi, trains it, uploads its contribution to the step on phi."""
         federation, budget = self.federation, self.federation.budgets[self.name]
         phi = torch.from_numpy(message.phi)
@@ -272,7 +277,7 @@ class Client:
             resting=federation.rests(message.round_index),
             counted=federation.step.counted,
         )
-        return self._protect("update", value.astype(np.float32), state, message.clip), state
+        return self._protect("update", value.astype(np.float32), state, asked, message.clip), state
 
     def _trained(self, given: Tensor, mask: Tensor, message: TrainRequest | PhiRequest) -> Tensor:
         federation = self.federation
@@ -295,11 +300,13 @@ class Client:
             rows = rows[torch.randperm(len(rows), generator=generator)[:limit]]
         return local_prototypes(federation.network, self.data, rows, federation.weighting, federation.prototype_bound)
 
-    def _protect(self, channel: Channel, value: np.ndarray, state: ClientState, clip: float = 0.0) -> bytes:
+    def _protect(
+        self, channel: Channel, value: np.ndarray, state: ClientState, asked: bytes, clip: float = 0.0
+    ) -> bytes:
         protection = self.federation.plan.protection(channel)
         protection = protection.at(clip) if clip else protection
         deviation = getattr(protection, "deviation", None)
         if self.observe is not None and protection.randomised and deviation is not None:
             self.observe(channel, "signal_to_noise", float(np.linalg.norm(value)) / (deviation * value.size**0.5))
         held = state.secret.get(self.federation.seat_of(channel), b"")
-        return protection.protect(value, self.entropy, Seat(channel, self.federation.cohort, held))
+        return protection.protect(value, self.entropy, Seat(channel, self.federation.cohort, held, asked))

@@ -102,12 +102,16 @@ class Federation:
             )
         self.plan.check(self.channels, per_client)
         self._check_private()
+        if self.secure and self.pullback is Pullback.SERVER:
+            raise PlanError(
+                "in a secure sum all clients see the same request, and a server-side pullback sends each its own: use "
+                "pullback='client'"
+            )
+        if self.secure and self.cohorts == "poisson":
+            raise PlanError("a secure sum is planned for a cohort of one size: use cohorts='fixed'")
         for channel in self.channels:
-            carrier = self.plan.protection(channel).carrier
-            if isinstance(carrier, Interactive):
-                if self.cohorts == "poisson":
-                    raise PlanError("a secure sum is planned for a cohort of one size: use cohorts='fixed'")
-                carrier.check(self.cohort)
+            guarded = self.event(channel, next(iter(self.budgets))).private
+            self.plan.protection(channel).check(self.cohort, guarded)
 
     @cached_property
     def channels(self) -> tuple[Channel, ...]:

@@ -150,18 +150,23 @@ def read_request(data: bytes) -> Request | Trip | Briefed:
 
 def bytes_by_channel(data: bytes) -> dict[str, int]:
     """How many of a message's bytes carry each channel's values; the rest (headers, digests, keys) is `protocol`."""
-    known = (Envelope, Briefed, Trip, TripReply, EnrolRequest, EnrolReply, TrainRequest, PhiRequest, TrainReply)
-    message = decode(data, *known)
-    if isinstance(message, Envelope | Briefed):
-        inner = message.message if isinstance(message, Envelope) else message.request
-        sizes = bytes_by_channel(inner) if inner else {"protocol": 0}
-        sizes["protocol"] += len(data) - len(inner)
-        return sizes
+    leaves = (Trip, TripReply, EnrolRequest, EnrolReply, TrainRequest, PhiRequest, TrainReply)
+    inner, outer = data, 0
+    message: object = decode(data, Envelope, Briefed, *leaves)
+    if isinstance(message, Envelope):
+        inner = message.message
+        if not inner:
+            return {"protocol": len(data)}
+        message = decode(inner, Briefed, *leaves)
+    if isinstance(message, Briefed):
+        inner = message.request
+        message = decode(inner, *leaves)
+    outer = len(data) - len(inner)
     if isinstance(message, Trip | TripReply):
         return {"protocol": len(data)}
-    sizes = {}
+    sizes: dict[str, int] = {}
     for field, channel in message.CHANNELS.items():  # type: ignore[attr-defined]
         value = getattr(message, field)
         sizes[channel] = sizes.get(channel, 0) + (value.nbytes if isinstance(value, np.ndarray) else len(value))
-    sizes["protocol"] = len(data) - sum(sizes.values())
+    sizes["protocol"] = len(inner) - sum(sizes.values()) + outer
     return sizes

@@ -50,10 +50,12 @@ class WitnessedClient:
             LedgerError: a receipt that the server did not sign, or for a head that this ledger never had.
         """
         envelope = decode(request, Envelope)
-        if envelope.head != state.receipt:
-            if envelope.head:
-                self._check(envelope.head)
-            state = replace(state, receipt=envelope.head)
+        if envelope.head and envelope.head != state.receipt:
+            head = self._signed(envelope.head)
+            if not state.receipt or head.rows > decode(state.receipt, SignedHead).rows:
+                state = replace(state, receipt=envelope.head)
+        if state.receipt:  # each time: the ledger may have been put back since, and the receipt not
+            self.ledger.verify(_head(decode(state.receipt, SignedHead)))
         reply = b""
         if envelope.message:
             reply, state = self.client.handle(envelope.message, state)
@@ -61,11 +63,12 @@ class WitnessedClient:
         signed = SignedHead(self.client.name, head.rows, bytes.fromhex(head.hash), self.ledger.signature)
         return encode(Envelope(reply, encode(signed))), state
 
-    def _check(self, receipt: bytes) -> None:
+    def _signed(self, receipt: bytes) -> Head:
         head = decode(receipt, SignedHead, max_bytes=MAX_HEAD_BYTES)
         if head.owner != self.client.name or not self.server.signed(_RECEIPT, _stated(head), head.signature):
             raise LedgerError(f"a receipt for {self.client.name!r} is not the pinned server's: nothing was spent")
         self.ledger.verify(_head(head))
+        return _head(head)
 
 
 class Witness:

@@ -65,7 +65,7 @@ class Chain:
         self._size = path.stat().st_size if path is not None and path.exists() else 0
         self._hashes = [row["hash"] for row in rows]
         self._key = rows[0].get("signer", "") if rows else signer.key.hex() if signer is not None else ""
-        self.signature = bytes.fromhex(rows[-1].get("signature", "")) if rows else b""
+        self.signature = _signature(rows[-1]) if rows else b""
 
     @classmethod
     def open(cls, path: Path | None, *, repair: bool = True, signer: Signer | None = None) -> tuple[Chain, list[Row]]:
@@ -145,7 +145,7 @@ def read_chain(path: Path, check: Check | None = None) -> list[Row]:
                 and row["hash"] == _hash(row)
                 and (row["kind"] == "genesis") == (number == 1) == ("signer" in row)
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise LedgerError(f"{path} row {number} is not a ledger row") from error
         if not fits:
             raise LedgerError(f"{path} row {number} was edited, dropped or reordered")
@@ -204,6 +204,13 @@ def _signed(key: str, number: int, row: Row, check: Check) -> bool:
         return check(bytes.fromhex(key), Head(number, row["hash"]).signed_part, signature)
     except (KeyError, TypeError, ValueError):
         return False
+
+
+def _signature(row: Row) -> bytes:
+    try:
+        return bytes.fromhex(row.get("signature", ""))
+    except (TypeError, ValueError) as error:
+        raise LedgerError("the last row's signature is none: restore the ledger from a copy") from error
 
 
 def _mend(path: Path) -> None:

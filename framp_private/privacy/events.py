@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import dp_accounting
-from dp_accounting import ComposedDpEvent, DpEvent, NonPrivateDpEvent, SelfComposedDpEvent
+from dp_accounting import ComposedDpEvent, DpEvent, NonPrivateDpEvent, NoOpDpEvent, SelfComposedDpEvent
 
 from framp_private.errors import LedgerError, PrivacyParameterError
 from framp_private.privacy.claims import Unit
@@ -91,6 +91,11 @@ class Event:
 def unprotected(unit: Unit, note: str = "sent in the clear") -> Event:
     """A release without any guarantee, and why."""
     return Event(NonPrivateDpEvent(), unit, note=note)
+
+
+def no_cost(unit: Unit, relation: Relation, note: str) -> Event:
+    """Something worth a row that releases nothing."""
+    return Event(NoOpDpEvent(), unit, relation, note=note)
 
 
 @dataclass(frozen=True)

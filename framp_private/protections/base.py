@@ -108,11 +108,15 @@ class Member:
 
 @dataclass(frozen=True)
 class Seat:
-    """One channel's place in a round, at a client. planned: size of the cohort. held: what its protocol keeps."""
+    """One channel's place in a round, at a client.
+
+    planned: size of the cohort. held: what its protocol keeps. asked: the request that the value answers.
+    """
 
     channel: Channel
     planned: int
     held: bytes = field(repr=False)
+    asked: bytes = field(repr=False)
 
 
 class Session(Protocol):
@@ -147,6 +151,12 @@ class Protection(Protocol):
         """The innermost protection, which makes the sum."""
         inner: Protection | None = getattr(self, "inner", None)
         return self if inner is None else inner.carrier
+
+    def check(self, cohort: int, guarded: bool) -> None:
+        """Raises `PlanError` unless it can carry rounds of a cohort, with `guarded` without looking at the records."""
+        inner: Protection | None = getattr(self, "inner", None)
+        if inner is not None:
+            inner.check(cohort, guarded)
 
     @property
     def starting_clip(self) -> float:
@@ -185,13 +195,10 @@ class Protection(Protocol):
 class Interactive(Protocol):
     """A protection that makes trips of its own. Its client half keeps `held` between the messages of one round."""
 
-    def check(self, cohort: int) -> None:
-        """Raises `PlanError` unless it can carry rounds of a cohort."""
-
     def answer(
         self, message: bytes, held: bytes, member: Member, planned: int, round_index: int, fresh: bool
     ) -> tuple[bytes, bytes]:
         """The reply to one of its messages, and what to hold then; `fresh` if this round was not answered yet."""
 
-    def receive(self, brief: bytes, asked: bytes, held: bytes, member: Member, planned: int) -> bytes:
-        """What to hold after the brief that came with a request for values, `asked`."""
+    def receive(self, brief: bytes, asked: bytes, held: bytes, member: Member, planned: int, round_index: int) -> bytes:
+        """What to hold after the brief that came with a round's request for values, `asked`."""

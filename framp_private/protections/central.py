@@ -21,7 +21,7 @@ from typing import ClassVar
 import numpy as np
 from dp_accounting import GaussianDpEvent
 
-from framp_private.errors import PrivacyParameterError, ProtocolError
+from framp_private.errors import PlanError, PrivacyParameterError, ProtocolError
 from framp_private.privacy.clipping import clip_vector
 from framp_private.privacy.events import Event
 from framp_private.privacy.noise import add_gaussian
@@ -90,6 +90,11 @@ class CentralGaussian(Gaussian):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.inner.server_view().granularity == "sum":
+            raise PlanError(
+                "CentralGaussian is for a server that sees contributions and checks their clip, and rounding in a "
+                "secure sum would raise them above it: use DistributedGaussian"
+            )
         if self.adaptive is not None and 2 * self.adaptive.deviation <= self.noise_multiplier:
             raise PrivacyParameterError(
                 f"deviation={self.adaptive.deviation:g} of the clip's signs must be above half the noise_multiplier="
@@ -142,7 +147,7 @@ class CentralGaussian(Gaussian):
     def open(
         self, cohort: Sequence[str], size: int | None, lift: Lift, exchange: Exchange, meeting: Meeting | None = None
     ) -> Session:
-        """A session that checks every norm, where it sees single values, and noises the total."""
+        """A session that checks every norm and noises the total."""
         sent = size + 1 if size is not None and self.adaptive is not None else size
         return _NoisedSum(self, self.inner.open(cohort, sent, lift, exchange, meeting))
 
@@ -152,22 +157,16 @@ class CentralGaussian(Gaussian):
         return Event(GaussianDpEvent(self.noise_multiplier), "client", noise_values=size + (self.adaptive is not None))
 
     def server_view(self) -> ServerView:
-        """What the inner protection shows: the server is trusted with that, and with the noise."""
-        view = self.inner.server_view()
-        seen = "contributions" if view.granularity == "client" else "sums, whose clips it cannot check,"
-        return replace(view, trust=f"the server: it sees {seen} and adds the noise")
+        """Everything: the server is trusted with each client's clipped contribution."""
+        return replace(self.inner.server_view(), trust="the server: it sees contributions and adds the noise")
 
 
 class _NoisedSum(Session):
     def __init__(self, protection: CentralGaussian, inner: Session) -> None:
         self._protection, self._inner = protection, inner
 
-    def brief(self, client: str) -> bytes | None:
-        return self._inner.brief(client)
-
     def add(self, client: str, payload: bytes) -> None:
-        if self._protection.inner.server_view().granularity == "client":
-            self._protection.reveal(payload)
+        self._protection.reveal(payload)
         self._inner.add(client, payload)
 
     def close(self, exchange: Exchange) -> Total:

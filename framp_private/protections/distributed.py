@@ -67,14 +67,21 @@ class DistributedGaussian(Gaussian):
                 "own share"
             )
 
-    def check(self, cohort: int) -> None:
+    def check(self, cohort: int, guarded: bool) -> None:
         """Raises `PlanError` unless enough clients survive for the noise to have unknown shares."""
-        self.inner.check(cohort)
-        if self.inner.least_survivors(cohort) <= self.colluding:
+        del guarded  # what it gives to the sum fits the ring, whatever the records are
+        self.inner.check(cohort, False)
+        self.unknown(cohort)
+
+    def unknown(self, cohort: int) -> int:
+        """How many shares of the noise nobody knows but who drew them, at least; raises `PlanError` for none."""
+        count = self.inner.least_survivors(cohort) - self.colluding
+        if count < 1:
             raise PlanError(
                 f"{self.inner.least_survivors(cohort)} of {cohort} clients survive at least and colluding="
                 f"{self.colluding}: no share of the noise is unknown; ask more clients, or raise survivors"
             )
+        return count
 
     def grid(self, size: int) -> float:
         """What one unit of the integers stands for."""
@@ -87,9 +94,7 @@ class DistributedGaussian(Gaussian):
 
     def share_deviation(self, size: int, cohort: int) -> float:
         """Standard deviation of one client's noise, in units."""
-        self.check(cohort)
-        unknown = self.inner.least_survivors(cohort) - self.colluding
-        return self.deviation / self.grid(size) / math.sqrt(unknown)
+        return self.deviation / self.grid(size) / math.sqrt(self.unknown(cohort))
 
     def ring(self, size: int, cohort: int) -> Ring:
         """Integers in which no sum of a cohort wraps."""
@@ -126,7 +131,7 @@ class DistributedGaussian(Gaussian):
         rho = e^2 / 2 with e = min(sqrt(D^2 / (n s^2) + tau d / 2), D / (sqrt(n) s) + tau sqrt(d)) and
         tau = 10 sum over k = 1 .. n - 1 of exp(-2 pi^2 s^2 k / (k + 1)): how far the sum is from a discrete Gaussian.
         """
-        count = self.inner.least_survivors(len(cohort)) - self.colluding
+        count = self.unknown(len(cohort))
         s, bound = self.share_deviation(size, len(cohort)), self.bound(size)
         tau = 10 * math.fsum(math.exp(-2 * (math.pi * s) ** 2 * k / (k + 1)) for k in range(1, count))
         ratio = bound / (math.sqrt(count) * s)

@@ -81,8 +81,13 @@ def forged(rows: list[dict[str, object]], how: str) -> list[dict[str, object]]:
     elif how == "another signer":
         rows[0]["signer"] = stranger.public.key.hex()
     elif how == "no signer":
+        for row in rows:
+            row.pop("signature")
         rows[0]["signer"] = ""
-        rows[1]["label"] = "x"
+    elif how == "all of it signed anew":
+        rows[0]["signer"] = stranger.public.key.hex()
+        for number, row in enumerate(rows, 1):
+            row["signature"] = stranger.sign("ledger row", Head(number, str(row["hash"])).signed_part).hex()
     elif how == "malformed signature":
         rows[2]["signature"] = "zz"
     return rows
@@ -94,6 +99,7 @@ FORGERIES = [
     "no signature",
     "another signer",
     "no signer",
+    "all of it signed anew",
     "malformed signature",
 ]
 
@@ -158,6 +164,32 @@ def test_a_client_with_an_old_ledger_refuses_before_it_spends(pair: tuple[Witnes
         restored.handle(request, old)
     assert short.releases == spent
     handler.handle(request, states["client-00"])  # the one that kept its rows goes on
+
+
+def test_a_ledger_that_was_put_back_alone_is_found_out_by_the_receipt_that_the_client_kept(
+    pair: tuple[Witness, WitnessedClient],
+) -> None:
+    """The client's state is current and its receipt the one that comes again: still the ledger must have that head."""
+    witness, handler = pair
+    exchange, states = exchange_of(handler)
+    for index in range(2):
+        one(index, witness.around(exchange))
+    envelope = encode(
+        Envelope(private.train_request(private.federation(), "client-00", 2), witness.receipt("client-00"))
+    )
+    _, current = handler.handle(encode(Envelope(b"", witness.receipt("client-00"))), states["client-00"])
+    short = Ledger.open(None, unit="record", owner="client-00", signer=handler.ledger._chain._signer)
+    short.spend_all(handler.client._releases(read_request(private.train_request(private.federation(), "client-00", 0))))  # type: ignore[arg-type]
+    restored = replace(handler, client=replace(handler.client, account=Account(short)))
+    for request in (envelope, encode(replace(decode(envelope, Envelope), head=b""))):
+        with pytest.raises(LedgerError, match="cut off or replaced"):
+            restored.handle(request, current)
+    older = states["client-00"].receipt
+    assert decode(older, SignedHead).rows < decode(current.receipt, SignedHead).rows
+    _, kept = handler.handle(encode(Envelope(b"", older)), current)
+    assert kept.receipt == current.receipt  # an older receipt, or none, takes the place of no newer one
+    _, kept = handler.handle(encode(Envelope(b"", b"")), current)
+    assert kept.receipt == current.receipt
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from framp_private.crypto.shamir import recover
 from framp_private.errors import CryptoError, FrampError, ProtocolError, WireError
 from framp_private.protections import SecAgg
 from framp_private.protections.secagg import client as half
+from framp_private.protections.secagg import graph
 from framp_private.protections.secagg.client import answer
 from framp_private.protections.secagg.graph import MerkleTree
 from framp_private.protections.secagg.messages import (
@@ -245,6 +246,29 @@ def test_split_views_of_active_and_dropped_open_nothing() -> None:
     for name in views:
         with pytest.raises(ProtocolError, match="nothing is opened"):
             answer(encode(UnmaskRequest(signatures)), case.states[name], case.members[name], case.terms)
+
+
+def test_two_arcs_of_a_sparse_graph_are_not_opened_by_themselves() -> None:
+    """A server that calls k / 2 seats in a row dropped, in two places, leaves every client with neighbours enough."""
+    n, k = 24, 6
+    case = Round(values_of(n), SecAgg(threshold=0.5, neighbours=k)).until_masked()
+    names = list(case.values)
+    gone = [int(graph._seats(case.gathering._tree.root, n)[place]) for place in (0, 1, 2, 12, 13, 14)]
+    flags = np.zeros(n, bool)
+    flags[gone] = True
+    request = ConfirmRequest(
+        np.packbits(~flags, bitorder="little").tobytes(), np.packbits(flags, bitorder="little").tobytes()
+    )
+    near_enough = 0
+    for name in names:
+        index = case.gathering._entries[name].index
+        if index in gone:
+            continue
+        seen = {index, *graph.neighbourhood(case.gathering._tree.root, n, k, index)}
+        near_enough += len(seen - set(gone)) >= case.terms.threshold
+        with pytest.raises(ProtocolError, match="falls apart"):
+            answer(encode(request), case.states[name], case.members[name], case.terms)
+    assert near_enough == 18  # no other rule would have stopped it
 
 
 def test_a_model_that_not_all_have_seen_opens_nothing() -> None:

@@ -136,7 +136,7 @@ def test_values_without_a_guarantee_are_refused(arguments: dict[str, float]) -> 
 
 def test_cohorts_without_an_unknown_share_are_refused() -> None:
     with pytest.raises(PlanError, match="no share of the noise is unknown"):
-        DistributedGaussian(1.0, 1.0, SecAgg(), colluding=2).check(3)
+        DistributedGaussian(1.0, 1.0, SecAgg(), colluding=2).check(3, True)
     for share in (-0.1, 1.0):
         with pytest.raises(PlanError, match="survivors"):
             SecAgg(survivors=share)

@@ -57,8 +57,8 @@ class ClientMachine(RuleBasedStateMachine):
         before, secrets = self.held, self.secrets()
         try:
             if masked:
-                held = PROTECTION.receive(message, b"the model", self.held, self.member, 5)
-                reply = PROTECTION.protect(VALUES[VICTIM], Entropy(), Seat("update", 5, held))
+                held = PROTECTION.receive(message, b"the model", self.held, self.member, 5, self.round)
+                reply = PROTECTION.protect(VALUES[VICTIM], Entropy(), Seat("update", 5, held, b"the model"))
                 self.answered = self.round
             else:
                 fresh = self.round > self.answered
@@ -120,8 +120,10 @@ class ClientMachine(RuleBasedStateMachine):
                 elif name == silent:
                     reply = None
                 else:
-                    held = PROTECTION.receive(data, b"the model", case.states[name].to_bytes(), case.members[name], 5)
-                    reply = PROTECTION.protect(VALUES[name], Entropy(), Seat("update", 5, held))
+                    held = PROTECTION.receive(
+                        data, b"the model", case.states[name].to_bytes(), case.members[name], 5, self.round
+                    )
+                    reply = PROTECTION.protect(VALUES[name], Entropy(), Seat("update", 5, held, b"the model"))
                     state = State.from_bytes(held)
                     assert state is not None
                     case.states[name] = state

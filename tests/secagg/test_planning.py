@@ -17,7 +17,13 @@ from framp_private.protections.secagg.planning import design, failure
 from framp_private.secagg_costs import client_bytes
 from tests.secagg.harness import Round, values_of
 
-CASES = [(100, 40, 25, 0.2, 0.1), (1000, 120, 70, 0.3, 0.1), (1000, 100, 52, 0.05, 0.33), (10**4, 90, 50, 0.1, 0.05)]
+CASES = [
+    (1000, 100, 78, 0.1, 0.05),
+    (100, 40, 25, 0.2, 0.1),
+    (1000, 120, 70, 0.3, 0.1),
+    (1000, 100, 52, 0.05, 0.33),
+    (10**4, 90, 50, 0.1, 0.05),
+]
 
 
 @pytest.mark.parametrize(("cohort", "k", "t", "dropout", "corrupt"), CASES)
@@ -28,6 +34,7 @@ def test_failures_are_hypergeometric_tails(cohort: int, k: int, t: int, dropout:
         "privacy": cohort * hypergeom.sf(t - 1, cohort - 1, bad, k),
         "completeness": cohort * hypergeom.sf(k + 1 - t, cohort - 1, gone, k),
         "separation": cohort * hypergeom.sf(k // 2 - 1, cohort - 1, bad + gone, k // 2),
+        "split": cohort * hypergeom.sf(3 * t - 2 * k - 4, cohort - 1, bad, k),
     }
     for name, value in expected.items():
         assert getattr(found, name) == pytest.approx(min(1.0, value), rel=1e-6, abs=1e-300), name

@@ -19,19 +19,30 @@ from framp_private import (
     make_config,
     read_transcript,
     run_config,
+    secure_sum,
     train,
 )
 from framp_private.assemble import federation_of
 from framp_private.crypto.ring import Ring, pack, unpack
 from framp_private.errors import FrampError, PlanError, ProtocolError, ReleaseLost
-from framp_private.federated.messages import Briefed, Trip, TripReply, bytes_by_channel
-from framp_private.federated.prototypes import PrototypeBound
+from framp_private.federated.client import ClientState
+from framp_private.federated.messages import Briefed, Envelope, Trip, TripReply, bytes_by_channel, read_request
+from framp_private.federated.server import sample_cohort
 from framp_private.models.vision import perceptron
-from framp_private.protections import CentralGaussian, DistributedGaussian, PlainSum, Plan, Protection, SecAgg
+from framp_private.protections import (
+    CentralGaussian,
+    DistributedGaussian,
+    LocalGaussian,
+    PlainSum,
+    Plan,
+    Protection,
+    SecAgg,
+)
 from framp_private.protections.base import Exchange, Lift, Meeting, Seat, ServerView, Session, Total
 from framp_private.protections.secagg.messages import KeysRequest
 from framp_private.protections.secagg.state import State
 from framp_private.randomness import Entropy
+from framp_private.run_folder import ClientStore
 from framp_private.simulation import Simulation
 from framp_private.wire import decode, encode
 from tests.tiny import tiny_dataset, tiny_federation, tiny_method
@@ -184,8 +195,8 @@ def test_a_round_that_was_cut_is_not_summed_a_second_time(tmp_path: Path) -> Non
 
 
 def test_no_secret_of_a_round_is_ever_stored(tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    made = Simulation(federation(SECURE, rounds=2), DATASET)
+    store = ClientStore(tmp_path)
+    made = Simulation(federation(SECURE, rounds=2), DATASET, store=store)
     made.enrol()
     seen: set[bytes] = set()
     real = made.engine._handle
@@ -208,7 +219,8 @@ def test_no_secret_of_a_round_is_ever_stored(tmp_path: Path) -> None:
         assert not any(secret in stored for secret in secrets), name
     tensors = b"".join(value.numpy().tobytes() for value in made.tensors().values())
     assert not any(secret in tensors for secret in secrets)
-    run(SECURE, out=out)
+    files = [path.read_bytes() for path in tmp_path.iterdir()]
+    assert len(files) == 6 and not any(secret in data for data in files for secret in secrets)
 
 
 def test_messages_of_other_rounds_and_channels_are_refused() -> None:
@@ -238,37 +250,113 @@ def test_messages_of_other_rounds_and_channels_are_refused() -> None:
     assert decode(reply, TripReply).body and moved.secret["update"]
 
 
+def test_no_value_is_masked_with_keys_of_another_round_or_without_its_brief() -> None:
+    """Two vectors under the same masks would show their difference: each takes a brief of its own round, once."""
+    made = Simulation(federation(SECURE, rounds=3), DATASET)
+    made.enrol()
+    client = made.engine._clients["client-00"].client  # type: ignore[attr-defined]
+    kept: list[bytes] = []
+    real = made.engine._handle
+
+    def handle(name: str, request: bytes) -> bytes | None:
+        message = decode(request, Envelope).message
+        if name == "client-00" and message and isinstance(read_request(message), Briefed):
+            kept.append(message)
+        return real(name, request)
+
+    made.engine._handle = handle  # type: ignore[method-assign]
+    made.step()
+    state = made.engine.states["client-00"]
+    middle = replace(state, secret=state.secret)
+    briefed = read_request(kept[0])
+    assert isinstance(briefed, Briefed)
+    request = read_request(briefed.request)
+    later = encode(replace(request, round_index=1))  # type: ignore[type-var]
+    spent = client.account.ledger.releases
+    for bad in (
+        later,
+        encode(Briefed(later, {})),
+        encode(Briefed(later, briefed.briefs)),
+        encode(Briefed(later, {**briefed.briefs, "prototypes": b""})),
+        encode(Briefed(later, {"descriptor": b""})),
+    ):
+        for held in (middle, replace(middle, secret={})):
+            with pytest.raises(ProtocolError):
+                client.handle(bad, held)
+    # and in the middle of a round, with its keys at hand: another request than the one that was briefed
+    live = Simulation(federation(SECURE, rounds=3), DATASET)
+    live.enrol()
+    seen: dict[str, tuple[bytes, ClientState]] = {}
+    proper = live.engine._handle
+
+    def watch(name: str, data: bytes) -> bytes | None:
+        message = decode(data, Envelope).message
+        if name == "client-00" and isinstance(read_request(message), Briefed):
+            seen["before"] = (message, live.engine.states[name])
+        return proper(name, data)
+
+    live.engine._handle = watch  # type: ignore[method-assign]
+    live.step()
+    message, before = seen["before"]
+    own = live.engine._clients["client-00"].client  # type: ignore[attr-defined]
+    given = read_request(message)
+    assert isinstance(given, Briefed)
+    with pytest.raises(ProtocolError):
+        own.handle(encode(Briefed(encode(replace(read_request(given.request), round_index=1)), given.briefs)), before)  # type: ignore[type-var]
+    assert client.account.ledger.releases == spent
+    held = State.from_bytes(live.engine.states["client-00"].secret["update"])
+    assert held is not None and held.stage == "unmask"
+    with pytest.raises(ProtocolError, match="one request"):
+        SECURE.mask(np.zeros(3), SECURE.ring(6), Seat("update", 6, held.to_bytes(), b"another"))
+
+
+def test_a_client_whose_state_was_put_back_is_in_no_second_sum_of_a_round(tmp_path: Path) -> None:
+    """Its ledger, and not the state that was lost, says that it took part."""
+    made = Simulation(federation(SECURE, rounds=2), DATASET)
+    made.enrol()
+    made.step()
+    made.state = replace(made.state, round_index=0)
+    made.engine.states = {name: ClientState.new() for name in DATASET.clients}
+    row = made.step()
+    assert row["failed"] and row["survivors"] == 0
+
+
+def test_who_is_not_in_a_rounds_cohort_does_not_take_part() -> None:
+    made = Simulation(federation(SECURE, rounds=3, clients_per_round=4), DATASET)
+    made.enrol()
+    asked = set(sample_cohort(made.federation, 0))
+    left_out = next(name for name in DATASET.clients if name not in asked)
+    client = made.engine._clients[left_out].client  # type: ignore[attr-defined]
+    trip = encode(Trip(made.federation.digest, 0, "update", encode(KeysRequest(0, 4))))
+    with pytest.raises(ProtocolError, match="not in the cohort"):
+        client.handle(trip, ClientState.new())
+    assert made.step()["survivors"] == 4
+
+
 def test_plans_that_a_secure_sum_cannot_carry_are_refused() -> None:
     with pytest.raises(PlanError, match="pullback='client'"):
         tiny_federation(DATASET, plan=Plan(PlainSum(), SECURE, PlainSum(), None))
-    with pytest.raises(PlanError, match="one size"):
-        federation(
-            CentralGaussian(1.0, 1.0, SECURE),
-            backbone="cohort_mean",
-            cohorts="poisson",
-            clients_per_round=4,
-            prototype_bound=PrototypeBound(0.01),
-        )
+    with pytest.raises(PlanError, match="the same request"):
+        tiny_federation(DATASET, plan=Plan(PlainSum(), PlainSum(), SECURE, None))
     with pytest.raises(PlanError, match="minimum"):
         federation(replace(SECURE, minimum=7))
     with pytest.raises(PlanError, match="minimum"):
         federation(SECURE, clients_per_round=2)
 
 
-def test_a_server_can_noise_a_sum_that_it_sees_nothing_but_the_sum_of() -> None:
-    noised = CentralGaussian(0.5, 1.0, SecAgg())
-    made = federation(
-        noised,
-        backbone="cohort_mean",
-        prototype_bound=PrototypeBound(0.01),
-        declared=dict.fromkeys(DATASET.clients, 27),
-    )
-    assert made.unit == "client" and made.event("update", "client-00").private
-    simulation = Simulation(made, DATASET)
-    simulation.enrol()
-    row = simulation.step()
-    assert row["survivors"] == 6
-    assert noised.server_view().granularity == "sum"
+def test_under_a_guarantee_no_value_ends_a_round_and_no_clip_is_left_unchecked() -> None:
+    with pytest.raises(PlanError, match="use DistributedGaussian"):
+        CentralGaussian(0.5, 1.0, SecAgg())
+    noised = LocalGaussian(1.0, 1.0, SecAgg())
+    with pytest.raises(PlanError, match="beyond='clip'"):
+        noised.check(6, True)
+    noised.check(6, False)
+    LocalGaussian(1.0, 1.0, SecAgg(beyond="clip")).check(6, True)
+    values = {name: np.array([5.0, -5.0, np.nan, 0.25]) for name in DATASET.clients}
+    clipped = secure_sum(values, SecAgg(beyond="clip"))
+    np.testing.assert_allclose(clipped.value, [6.0, -6.0, 0.0, 1.5], atol=1e-3)
+    with pytest.raises(ProtocolError, match="to be summed"):
+        secure_sum(values, SecAgg())
 
 
 def test_a_client_level_run_needs_nobody_for_its_noise(tmp_path: Path) -> None:

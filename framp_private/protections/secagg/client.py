@@ -21,7 +21,7 @@ from framp_private.crypto.sealed import seal, unseal
 from framp_private.crypto.shamir import draw_secret, share
 from framp_private.errors import CryptoError, ProtocolError, WireError
 from framp_private.protections.base import Member
-from framp_private.protections.secagg.graph import neighbourhood, proven
+from framp_private.protections.secagg.graph import connected, neighbourhood, proven
 from framp_private.protections.secagg.messages import (
     Confirmation,
     ConfirmRequest,
@@ -100,7 +100,9 @@ def share_secrets(request: SharesRequest, state: State, member: Member, terms: T
     seeds = share(seed, terms.threshold, list(points.values()), member.entropy)
     keys = share(state.mask_secret, terms.threshold, list(points.values()), member.entropy)
     pairs = {name: encode(SharePair(seeds[point], keys[point])) for name, point in points.items()}
-    sealing = AgreementKey(state.seal_secret)
+    sealing, masking = AgreementKey(state.seal_secret), AgreementKey(state.mask_secret)
+    for entry in peers.values():  # a key that cannot be agreed with is found before anything is spent
+        masking.agree(decode(entry.keys, SignedKeys).mask_key)
     sealed = {
         name: seal(
             _sealing_key(sealing, entry, state.context, member.name, name), pairs[name], request.root, member.entropy
@@ -174,6 +176,8 @@ def confirm(request: ConfirmRequest, state: State, member: Member, terms: Terms)
         raise ProtocolError("the sets of active and dropped clients overlap, or leave this client out")
     if not all(active[index] or dropped[index] for index in near):
         raise ProtocolError("a neighbour that shared is neither active nor dropped")
+    if not connected(state.root, state.count, terms.neighbours, np.flatnonzero(active).tolist()):
+        raise ProtocolError("the active clients' graph falls apart: parts of the cohort would be summed by themselves")
     if sum(bool(active[index]) for index in near) < terms.threshold or int(active.sum()) < terms.survivors:
         raise ProtocolError("too few clients are active for this client to go on")
     moved = replace(state, stage="confirm", active=request.active, dropped=request.dropped)
@@ -244,6 +248,8 @@ def _checked_peers(request: SharesRequest, state: State, member: Member, terms: 
         fits &= not {keys.mask_key, keys.seal_key} & seen
         seen |= {keys.mask_key, keys.seal_key}
         peers[name] = entry
+    order, seats = list(member.roster), {request.index: member.name} | {e.index: n for n, e in peers.items()}
+    fits &= (ranks := [order.index(seats[index]) for index in sorted(seats) if seats[index] in order]) == sorted(ranks)
     wanted = neighbourhood(request.root, request.count, terms.neighbours, request.index) if fits else None
     if tuple(sorted(entry.index for entry in peers.values())) != wanted:
         raise ProtocolError("keys are not signed, not those of this client's neighbours, or not seen by all: refused")

@@ -25,23 +25,30 @@ def neighbourhood(root: bytes, count: int, neighbours: int, index: int) -> tuple
     """
     if neighbours >= count - 1:
         return tuple(other for other in range(count) if other != index)
-    seats = np.argsort(mask(derive(root, "neighbour graph"), count, 62), kind="stable")
+    seats = _seats(root, count)
     seat = int(np.flatnonzero(seats == index)[0])
     reach = range(1, neighbours // 2 + 1)
     return tuple(sorted(int(seats[(seat + way * step) % count]) for step in reach for way in (1, -1)))
 
 
 def connected(root: bytes, count: int, neighbours: int, kept: Sequence[int]) -> bool:
-    """Whether the graph on the kept indices hangs together."""
+    """Whether the graph on the kept indices hangs together.
+
+    On a circle joined to the k / 2 next on both sides it falls apart where k / 2 seats in a row are empty, twice.
+    """
     if neighbours >= count - 1 or len(kept) < 2:
         return True
-    left, edge = set(kept), [kept[0]]
-    left.discard(kept[0])
-    while edge:
-        near = left.intersection(neighbourhood(root, count, neighbours, edge.pop()))
-        left -= near
-        edge += near
-    return not left
+    seats = _seats(root, count)
+    there = np.zeros(count, bool)
+    there[list(kept)] = True
+    places = np.flatnonzero(there[seats])
+    gaps = np.diff(places, append=places[0] + count) - 1
+    return int((gaps >= neighbours // 2).sum()) < 2
+
+
+def _seats(root: bytes, count: int) -> np.ndarray:
+    """(count,) who sits where on the circle."""
+    return np.argsort(mask(derive(root, "neighbour graph"), count, 62), kind="stable")
 
 
 class MerkleTree:

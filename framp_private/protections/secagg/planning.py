@@ -8,7 +8,12 @@ things must not happen to any client:
 - *separation*: the graph of honest survivors falls apart, so that parts of the cohort are summed by themselves. On a
   circle that takes k / 2 neighbours in a row who are all corrupt or gone.
 
-Each is bounded by the sum over all clients.
+Each is bounded by the sum over all clients. A fourth is for a server that does not follow the protocol:
+
+- *split*: it tells distant parts of the cohort different sets of active clients, and opens a sum for each. Two clients
+  that open under different sets have together too few confirmations unless 2 t - k - 1 - c others sit between them, c
+  the corrupt; and those in the middle of that band stay closed, and their neighbours with them, if 3 t > 2 k + 3 + c.
+  On the complete graph 2 t > n + c does. With a threshold of two thirds or less a sparse graph does not exclude it.
 """
 
 from __future__ import annotations
@@ -18,6 +23,9 @@ from dataclasses import dataclass
 
 from framp_private.errors import PlanError
 
+COMPLETE_TO = 64
+"""Cohorts up to this size share with everybody."""
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -26,6 +34,7 @@ class Failure:
     privacy: float
     completeness: float
     separation: float
+    split: float
 
 
 @dataclass(frozen=True)
@@ -47,12 +56,14 @@ def failure(cohort: int, neighbours: int, threshold: int, dropout: float, corrup
     others = cohort - 1
     bad, gone = min(math.ceil(corrupt * cohort), others), min(math.ceil(dropout * cohort), others)
     if neighbours >= others:
-        return Failure(float(bad >= threshold), float(cohort - gone < threshold), 0.0)
+        split = float(bad >= 2 * threshold - cohort)
+        return Failure(float(bad >= threshold), float(cohort - gone < threshold), 0.0, split)
     # a client that is asked about has survived or is corrupt itself, so one place of its neighbourhood is taken
     private = cohort * _at_least(others, bad, neighbours, threshold)
     complete = cohort * _at_least(others, gone, neighbours, neighbours + 1 - threshold + 1)
     separate = cohort * _at_least(others, min(bad + gone, others), neighbours // 2, neighbours // 2)
-    return Failure(min(1.0, private), min(1.0, complete), min(1.0, separate))
+    split = cohort * _at_least(others, bad, neighbours, 3 * threshold - 2 * neighbours - 3)
+    return Failure(*(min(1.0, chance) for chance in (private, complete, separate, split)))
 
 
 def design(
@@ -61,7 +72,7 @@ def design(
     threshold: float | None = None,
     dropout: float = 0.2,
     corrupt: float = 0.1,
-    complete_to: int = 64,
+    complete_to: int = COMPLETE_TO,
     privacy_bits: int = 40,
     completeness_bits: int = 20,
 ) -> Design:
@@ -89,9 +100,14 @@ def design(
     )
 
 
+def least_opening(size: int, corrupt: float) -> int:
+    """The fewest shares t of a neighbourhood with 2 t > size + its corrupt: no two halves open two views of a round."""
+    return (size + math.ceil(corrupt * size)) // 2 + 1
+
+
 def _openings(size: int, threshold: float | None, dropout: float, corrupt: float) -> list[int]:
-    """Thresholds to try for a neighbourhood: with any of them no two halves of it open two views of one round."""
-    least = (size + math.ceil(corrupt * size)) // 2 + 1
+    """Thresholds to try for a neighbourhood, best first."""
+    least = least_opening(size, corrupt)
     if threshold is not None:
         opening = math.floor(threshold * size) + 1
         return [opening] if opening >= least else []

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -31,9 +32,6 @@ from framp_private.protections.secagg.statements import round_context
 from framp_private.randomness import Entropy
 from framp_private.wire import decode
 
-COMPLETE_TO = 64
-"""Cohorts up to this size share with everybody."""
-
 
 @dataclass(frozen=True)
 class SecAgg(Protection):
@@ -50,6 +48,8 @@ class SecAgg(Protection):
         neighbours: k, even; None takes all others up to 64 clients and what `planning.design` says above.
         bound: largest size of a value, per coordinate. step: what values are rounded to, at most.
         ring_bits: width of the ring; None takes the fewest in which the cohort's sum cannot wrap.
+        beyond: what becomes of a value beyond the bound or not finite: `refuse` it, which fails because of what the
+            values are and so has no place under a guarantee, or `clip` it, to the bound or to zero.
         minimum: smallest planned cohort that a client takes part in, at least 3.
         survivors: share of the planned cohort that must be active, or nothing is opened; clients see to it themselves.
         corrupt, dropout: largest shares of the cohort in league with the server, and that drop out; for planning.
@@ -63,6 +63,7 @@ class SecAgg(Protection):
     bound: float = 1.0
     step: float = 1e-4
     ring_bits: int | None = None
+    beyond: Literal["refuse", "clip"] = "refuse"
     minimum: int = 3
     survivors: float = 0.0
     corrupt: float = 0.0
@@ -86,14 +87,12 @@ class SecAgg(Protection):
         if cohort < self.minimum:
             raise PlanError(f"cohort={cohort} is below the minimum of {self.minimum}: ask more clients in a round")
         neighbours = self.neighbours
-        if neighbours is None and cohort > COMPLETE_TO:
-            found = planning.design(
-                cohort, threshold=self.threshold, dropout=self.dropout, corrupt=self.corrupt, complete_to=COMPLETE_TO
-            )
+        if neighbours is None and cohort > planning.COMPLETE_TO:
+            found = planning.design(cohort, threshold=self.threshold, dropout=self.dropout, corrupt=self.corrupt)
             neighbours = found.neighbours
         size = min(neighbours or cohort, cohort - 1) + 1
         opening = math.floor(self.threshold * size) + 1
-        if 2 * opening <= size + math.floor(self.corrupt * size):
+        if opening < planning.least_opening(size, self.corrupt):
             raise PlanError(
                 f"threshold={self.threshold} opens with {opening} of {size}, of which {self.corrupt:g} may be corrupt: "
                 "two halves could open two views of one round; use a larger threshold"
@@ -116,10 +115,15 @@ class SecAgg(Protection):
             )
         return Ring(self.ring_bits, fitted.step, fitted.levels)
 
-    def check(self, cohort: int) -> None:
+    def check(self, cohort: int, guarded: bool) -> None:
         """Raises `PlanError` or `PrivacyParameterError` unless it can carry rounds of a cohort."""
         self.terms(cohort)
         self.ring(cohort)
+        if guarded and self.beyond == "refuse":
+            raise PlanError(
+                "a secure sum that refuses values beyond its bound ends a round because of what the records are: under "
+                "a guarantee use SecAgg(beyond='clip')"
+            )
 
     def answer(
         self, message: bytes, held: bytes, member: Member, planned: int, round_index: int, fresh: bool
@@ -135,10 +139,10 @@ class SecAgg(Protection):
             raise ProtocolError("a message of secure aggregation names another round than the one it came in")
         return reply, moved.to_bytes()
 
-    def receive(self, brief: bytes, asked: bytes, held: bytes, member: Member, planned: int) -> bytes:
+    def receive(self, brief: bytes, asked: bytes, held: bytes, member: Member, planned: int, round_index: int) -> bytes:
         """The client's half of the stage `masked`, up to its values."""
         state = State.from_bytes(held)
-        if state is None:
+        if state is None or state.context != round_context(member.run, round_index):
             raise ProtocolError("a round of secure aggregation begins with keys")
         return client.receive(decode(brief, Delivery), asked, state, member, self.terms(planned)).to_bytes()
 
@@ -147,13 +151,16 @@ class SecAgg(Protection):
         del entropy
         if seat is None:
             raise PlanError("a secure sum is no single message: it takes a round's keys")
-        return self.mask(np.ravel(value), self.ring(seat.planned), seat)
+        values = np.ravel(value)
+        if self.beyond == "clip":
+            values = np.clip(np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0), -self.bound, self.bound)
+        return self.mask(values, self.ring(seat.planned), seat)
 
     def mask(self, values: np.ndarray, ring: Ring, seat: Seat) -> bytes:
         """A masked vector in a ring of the caller's; raises what `protect` raises."""
         state = State.from_bytes(seat.held)
-        if state is None:
-            raise PlanError("a secure sum is no single message: it takes a round's keys")
+        if state is None or state.asked != hashlib.sha256(seat.asked).digest():
+            raise ProtocolError("masks are for the one request that they were made for")
         return client.masked(values, seat.channel, ring, state)
 
     def reveal(self, payload: bytes) -> np.ndarray:
@@ -188,6 +195,6 @@ class SecAgg(Protection):
 
     def server_view(self) -> ServerView:
         """Sums over at least the threshold of the smallest cohort."""
-        least = self.terms(self.minimum).threshold
+        least = self.least_survivors(self.minimum)
         trust = f"honest-but-curious server, with fewer than {self.threshold:g} of any client's neighbours in league"
         return ServerView("sum", least, trust, ("who took part", "who dropped out and when", "sizes", "times"))
