@@ -75,8 +75,6 @@ def test_sparse_graphs_open_exactly_or_raise_exactly_where_a_neighbourhood_is_to
     staying = [place for place, name in enumerate(case.values) if name not in gone]
     near = {i: {i, *neighbourhood(root, n, k, i)} for i in range(n)}
     fits = all(len(near[i] & set(staying)) >= least for i in range(n))
-    fits_active = all(len(near[i] & set(staying)) >= least for i in staying)
-    assert not fits or fits_active
     if fits and connected(root, n, k, staying):
         total, survivors = case.opened()
         assert survivors == tuple(name for name in case.values if name not in gone)
@@ -106,7 +104,7 @@ def test_a_graph_in_parts_is_not_opened() -> None:
             case.states[name] = receive(data, b"", case.states[name], case.members[name], case.terms)
             vector = masked(case.values[name], "update", case.ring, case.states[name])
             case.gathering.add(name, "update", vector, case.size, case.ring)
-    with pytest.raises(BelowThreshold, match=r"near|falls apart"):
+    with pytest.raises(BelowThreshold, match="falls apart"):
         case.opened()
 
 

@@ -1,7 +1,7 @@
 """A client driven by arbitrary sequences of messages: true ones, old ones, damaged ones, of other rounds and of liars.
 
-Whatever comes, the client answers or raises one of its typed errors; a refused message changes nothing; each stage is taken
-once a round; no message that leaves it holds a secret; and for no peer does it ever open both shares in one round.
+Whatever comes, the client answers or raises one of its typed errors; it sends one vector a round and opens once; no
+message that leaves it holds a secret; and for no peer does it ever open both shares in one round.
 """
 
 from __future__ import annotations
@@ -48,27 +48,24 @@ class ClientMachine(RuleBasedStateMachine):
         self.round, self.answered, self.held = 0, -1, b""
         self.case = Round(VALUES, PROTECTION, index=0, identities=IDENTITIES)
         self.opened: dict[int, dict[str, set[str]]] = {}
-        self.sent: list[bytes] = []
-        self.taken: set[tuple[int, str]] = set()
         self.step = 0
 
     def deliver(self, message: bytes, *, masked: bool = False) -> bytes | None:
         """One message; None if it was refused, and then nothing changed."""
-        before, secrets = self.held, self.secrets()
+        secrets = self.secrets()
         try:
             if masked:
                 held = PROTECTION.receive(message, b"the model", self.held, self.member, 5, self.round)
                 reply = PROTECTION.protect(VALUES[VICTIM], Entropy(), Seat("update", 5, held, b"the model"))
+                assert self.answered < self.round, "two vectors in one round"
                 self.answered = self.round
             else:
                 fresh = self.round > self.answered
                 reply, held = PROTECTION.answer(message, self.held, self.member, 5, self.round, fresh)
         except REFUSALS:
-            assert self.held is before
             return None
         self.held = held
         assert not any(secret in reply for secret in secrets | self.secrets())
-        self.sent.append(reply)
         self.note(reply)
         return reply
 

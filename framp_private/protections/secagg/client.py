@@ -19,7 +19,7 @@ from framp_private.crypto.prg import add_mask
 from framp_private.crypto.ring import Ring, pack
 from framp_private.crypto.sealed import seal, unseal
 from framp_private.crypto.shamir import draw_secret, share
-from framp_private.errors import CryptoError, ProtocolError, WireError
+from framp_private.errors import CryptoError, ProtocolError, ReleaseLost, WireError
 from framp_private.protections.base import Member
 from framp_private.protections.secagg.graph import connected, neighbourhood, proven
 from framp_private.protections.secagg.messages import (
@@ -52,14 +52,19 @@ from framp_private.wire import decode, encode
 Stage = KeysRequest | SharesRequest | ConfirmRequest | UnmaskRequest
 
 
-def answer(message: bytes, state: State | None, member: Member, terms: Terms) -> tuple[bytes, State]:
-    """Any stage but `masked`, which the request for values is part of.
+def answer(
+    message: bytes, state: State | None, member: Member, terms: Terms, fresh: bool = True
+) -> tuple[bytes, State]:
+    """Any stage but `masked`, which the request for values is part of; `fresh` if this round was not answered yet.
 
     Raises:
         WireError: the bytes are no such message. ProtocolError, CryptoError: see the stages.
+        ReleaseLost: keys were asked for in a round that was answered.
     """
     request = cast(Stage, decode(message, KeysRequest, SharesRequest, ConfirmRequest, UnmaskRequest))
     if isinstance(request, KeysRequest):
+        if not fresh:
+            raise ReleaseLost("this round was answered before: its values are in no second sum")
         return begin(request, member, terms)
     if state is None:
         raise ProtocolError("a round of secure aggregation begins with keys")

@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from framp_private.crypto.ring import Ring
-from framp_private.errors import PlanError, PrivacyParameterError, ProtocolError, ReleaseLost
+from framp_private.errors import PlanError, PrivacyParameterError, ProtocolError
 from framp_private.privacy.events import Event, unprotected
 from framp_private.protections.base import (
     Exchange,
@@ -130,11 +130,9 @@ class SecAgg(Protection):
     ) -> tuple[bytes, bytes]:
         """The client's half of the stages `keys`, `shares`, `confirm` and `unmask`."""
         state = State.from_bytes(held)
-        if state is None or state.context != round_context(member.run, round_index):
+        if state is not None and state.context != round_context(member.run, round_index):
             state = None
-            if not fresh:
-                raise ReleaseLost(f"round {round_index} was answered before: its values are in no second sum")
-        reply, moved = client.answer(message, state, member, self.terms(planned))
+        reply, moved = client.answer(message, state, member, self.terms(planned), fresh)
         if moved.context != round_context(member.run, round_index):
             raise ProtocolError("a message of secure aggregation names another round than the one it came in")
         return reply, moved.to_bytes()
