@@ -33,6 +33,7 @@ LAYERS: dict[str, int] = {
     "federated.witness": 5,
     "federated.client": 4,
     "federated.server": 4,
+    "federated.trips": 4,
     "federated.round": 4,
     "transcript": 5,
     "engines": 5,

@@ -29,7 +29,7 @@ import torch
 
 from framp_private.crypto.keys import PublicIdentity
 from framp_private.errors import ProtocolError
-from framp_private.federated import server
+from framp_private.federated import server, trips
 from framp_private.federated.federation import Federation
 from framp_private.federated.messages import EnrolReply, EnrolRequest, TrainReply
 from framp_private.federated.server import ServerState
@@ -94,7 +94,7 @@ def run_round(
     cohort = server.draw_cohort(federation, state.round_index)
     requests = server.make_requests(federation, state, cohort)
     lifts, sizes = server.lifts(requests), server.value_sizes(federation)
-    meetings = server.meetings(federation, state, channels, roster, exchange)
+    meetings = trips.meetings(federation, state.round_index, channels, roster, exchange)
 
     # Before the values travel: protocols that need keys or shares first make their trips here.
     sessions = {
@@ -106,7 +106,7 @@ def run_round(
 
     # Clients generate or receive their submodel, train, protect, answer.
     survivors = []
-    for client, data in exchange(server.briefed(federation, requests, sessions)):
+    for client, data in exchange(trips.briefed(federation, requests, sessions)):
         reply = decode(data, TrainReply)
         if (reply.federation, reply.round_index) != (federation.digest, state.round_index):
             raise ProtocolError(f"client {client!r} answered for another federation or round than {state.round_index}")

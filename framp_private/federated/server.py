@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from framp_private.crypto.keys import PublicIdentity
 from framp_private.errors import ProtocolError
 from framp_private.federated.federation import Federation
-from framp_private.federated.messages import Briefed, PhiRequest, TrainRequest, Trip, TripReply
+from framp_private.federated.messages import PhiRequest, TrainRequest
 from framp_private.federated.prototypes import GlobalPrototypes
 from framp_private.federated.pullback import Pullback, StepState, contribution_size, contributions
 from framp_private.models.mask_coding import decode_mask, encode_mask
@@ -21,16 +19,13 @@ from framp_private.models.submodel import Moments
 from framp_private.privacy.sampling import poisson_sample, uniform_sample
 from framp_private.protections.base import (
     Channel,
-    Exchange,
     Lift,
-    Meeting,
     Protection,
-    Session,
     Total,
     plain_lift,
 )
 from framp_private.randomness import Entropy
-from framp_private.wire import decode, encode
+from framp_private.wire import encode
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,66 +157,6 @@ def make_requests(federation: Federation, state: ServerState, cohort: Sequence[s
     """The training requests of one round, and with them the `lift` that turns replies into contributions."""
     kind = SubmodelRequests if federation.pullback is Pullback.SERVER else PhiRequests
     return kind(federation, state, cohort)
-
-
-class Briefings(Mapping[str, bytes]):
-    """Requests, each with what protocols send along; who is out of a protocol already is not asked."""
-
-    def __init__(self, requests: Mapping[str, bytes], sessions: Mapping[Channel, Session]) -> None:
-        self._requests, self._sessions = requests, sessions
-        self._asked = [
-            name for name in requests if all(session.brief(name) is not None for session in sessions.values())
-        ]
-
-    def __getitem__(self, client: str) -> bytes:
-        given: dict[str, bytes] = {}
-        for channel, session in self._sessions.items():
-            given |= {channel: brief} if (brief := session.brief(client)) else {}
-        return encode(Briefed(self._requests[client], given)) if given else self._requests[client]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._asked)
-
-    def __len__(self) -> int:
-        return len(self._asked)
-
-
-def briefed(federation: Federation, requests: Requests, sessions: Mapping[Channel, Session]) -> Mapping[str, bytes]:
-    """The requests of a round with what its protocols send along, one brief for channels that share one."""
-    return Briefings(requests, {name: s for name, s in sessions.items() if federation.seat_of(name) == name})
-
-
-def meetings(
-    federation: Federation,
-    state: ServerState,
-    channels: Sequence[Channel],
-    roster: Mapping[str, PublicIdentity],
-    exchange: Exchange,
-) -> dict[Channel, Meeting]:
-    """Each channel's place in a round, for protections that make trips of their own."""
-    shared: dict[Any, Any] = {}
-    return {
-        channel: Meeting(
-            channel,
-            federation.digest,
-            state.round_index,
-            roster,
-            _trips(federation, state.round_index, federation.seat_of(channel), exchange),
-            shared,
-        )
-        for channel in channels
-    }
-
-
-def _trips(federation: Federation, round_index: int, channel: Channel, exchange: Exchange) -> Exchange:
-    """An exchange of a protocol's own messages, each in a `Trip`."""
-
-    def exchanged(requests: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:
-        trips = {name: encode(Trip(federation.digest, round_index, channel, requests[name])) for name in requests}
-        for name, reply in exchange(trips):
-            yield name, decode(reply, TripReply).body
-
-    return exchanged
 
 
 def lifts(requests: Requests) -> dict[Channel, Lift]:

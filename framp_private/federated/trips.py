@@ -1,0 +1,74 @@
+"""The server's part in the protocols that protections make trips for: how their messages travel with a round's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from framp_private.crypto.keys import PublicIdentity
+from framp_private.federated.federation import Federation
+from framp_private.federated.messages import Briefed, Trip, TripReply
+from framp_private.protections.base import Channel, Exchange, Meeting, Session
+from framp_private.wire import decode, encode
+
+
+class Briefings(Mapping[str, bytes]):
+    """Requests, each with what protocols send along; who is out of a protocol already is not asked."""
+
+    def __init__(self, requests: Mapping[str, bytes], sessions: Mapping[Channel, Session]) -> None:
+        self._requests, self._sessions = requests, sessions
+        self._asked = [
+            name for name in requests if all(session.brief(name) is not None for session in sessions.values())
+        ]
+
+    def __getitem__(self, client: str) -> bytes:
+        given: dict[str, bytes] = {}
+        for channel, session in self._sessions.items():
+            given |= {channel: brief} if (brief := session.brief(client)) else {}
+        return encode(Briefed(self._requests[client], given)) if given else self._requests[client]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._asked)
+
+    def __len__(self) -> int:
+        return len(self._asked)
+
+
+def briefed(
+    federation: Federation, requests: Mapping[str, bytes], sessions: Mapping[Channel, Session]
+) -> Mapping[str, bytes]:
+    """The requests of a round with what its protocols send along, one brief for channels that share one."""
+    return Briefings(requests, {name: s for name, s in sessions.items() if federation.seat_of(name) == name})
+
+
+def meetings(
+    federation: Federation,
+    round_index: int,
+    channels: Sequence[Channel],
+    roster: Mapping[str, PublicIdentity],
+    exchange: Exchange,
+) -> dict[Channel, Meeting]:
+    """Each channel's place in a round, for protections that make trips of their own."""
+    shared: dict[Any, Any] = {}
+    return {
+        channel: Meeting(
+            channel,
+            federation.digest,
+            round_index,
+            roster,
+            _trips(federation, round_index, federation.seat_of(channel), exchange),
+            shared,
+        )
+        for channel in channels
+    }
+
+
+def _trips(federation: Federation, round_index: int, channel: Channel, exchange: Exchange) -> Exchange:
+    """An exchange of a protocol's own messages, each in a `Trip`."""
+
+    def exchanged(requests: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:
+        trips = {name: encode(Trip(federation.digest, round_index, channel, requests[name])) for name in requests}
+        for name, reply in exchange(trips):
+            yield name, decode(reply, TripReply).body
+
+    return exchanged
