@@ -23,10 +23,20 @@ MEANINGS = {
     "record": "Everything that left a client is distributed nearly as if any one of its records had not been there: no "
     "test of whether it was can do better than epsilon and delta allow, whoever makes the test. For a person with "
     "records at several clients the epsilons add up.",
-    "client": "Everything that the server released is distributed nearly as if any one client had not taken part. The "
-    "server itself saw each client's contribution and is trusted with it.",
+    "client": "Everything that the server released is distributed nearly as if any one client had not taken part.",
 }
 """A claim in words, by unit."""
+SEEN = (
+    " The server itself saw each client's contribution and is trusted with it.",
+    " The server itself saw noised sums over clients and no client's contribution, if it follows the protocol.",
+)
+"""What the server of a client-level run saw: of a trusted one, and of one that clients noise their sums against."""
+
+
+def meaning_of(claim: Claim) -> str:
+    """A claim in words."""
+    trusted = claim.trust_model.startswith("trusted server")
+    return MEANINGS[claim.unit] + (SEEN[0 if trusted else 1] if claim.unit == "client" else "")
 
 
 def claims_of(summary: Mapping[str, Any]) -> list[Claim]:
@@ -59,7 +69,7 @@ def render_report(
         claims=claims,
         statement=statement(claims),
         bounded=any(claim.bounded for claim in claims),
-        meaning=" ".join(MEANINGS[claim.unit] for claim in claims if claim.bounded),
+        meaning=" ".join(meaning_of(claim) for claim in claims if claim.bounded),
         kinds=KINDS,
         budgets=[name for name in summary["accuracy"]["local"] if name != "mean"],
         pictures=pictures,

@@ -375,6 +375,8 @@ def test_a_client_level_run_needs_nobody_for_its_noise(tmp_path: Path) -> None:
     assert [row["mechanism"]["kind"] for row in spends] == ["ZCDpEvent"] * 4
     assert {row["unit"] for row in rows if "unit" in row} == {"client"}
     assert (tmp_path / "run" / "metrics.jsonl").read_text().count('"survivors": 12') == 2
+    report = " ".join((tmp_path / "run" / "report.html").read_text().split())
+    assert "no client&#39;s contribution" in report and "is trusted with it" not in report
 
 
 def test_a_round_under_the_least_survivors_is_skipped_and_stays_spent(tmp_path: Path) -> None:
