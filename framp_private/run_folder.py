@@ -7,6 +7,7 @@
     checkpoint/     the last committed state          transcript/     with --record-transcript
     summary.json    written last: the run is done     report.html     one self-contained file
     clients/        replies that hold noise, as each client keeps them
+    key-holder/     what the party that opens encrypted sums has on its disk: never to be passed on either
     keys/           what signs ledgers and receipts: never to be passed on with the rest
     run_id          with --ledger, the run's name in ledgers that serve several runs
 """
@@ -148,3 +149,20 @@ class ClientStore:
         """A client's state, None if it never stored one; raises `WireError` if it was altered."""
         path = self.folder / f"{name}.state"
         return ClientState.from_bytes(path.read_bytes()) if path.is_file() else None
+
+
+@dataclass(frozen=True)
+class HolderStore:
+    """What the key holder has on its own disk: key files, and what was opened, replaced before each sum leaves."""
+
+    folder: Path
+
+    def save(self, data: bytes) -> None:
+        """On disk when this returns."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_atomically(self.folder / "opened.state", data)
+
+    def load(self) -> bytes:
+        """What was saved last, nothing at first."""
+        path = self.folder / "opened.state"
+        return path.read_bytes() if path.is_file() else b""

@@ -20,18 +20,21 @@ from framp_private.evaluation import Serving
 from framp_private.federated.accounts import Accounts
 from framp_private.federated.client import Client, ClientState
 from framp_private.federated.federation import Federation
+from framp_private.federated.key_holder import KeyHolder, new_pins, pins_of_clients
 from framp_private.federated.messages import SignedHead
 from framp_private.federated.prototypes import GlobalPrototypes
 from framp_private.federated.pullback import StepState
 from framp_private.federated.round import enrol, run_round
+from framp_private.federated.seats import Pins
 from framp_private.federated.server import ServerState
 from framp_private.federated.witness import Witness, WitnessedClient
 from framp_private.home import HomeTraining
 from framp_private.models.submodel import Moments
 from framp_private.protections import Channel
-from framp_private.protections.base import Exchange
+from framp_private.protections.base import Exchange, Pin
+from framp_private.protections.homomorphic.messages import KEY_HOLDER
 from framp_private.randomness import Entropy
-from framp_private.run_folder import ClientStore
+from framp_private.run_folder import ClientStore, HolderStore
 from framp_private.transcript import Transcript
 
 
@@ -70,6 +73,7 @@ class Simulation:
         threads: int = 1,
         accounts: Accounts | None = None,
         store: ClientStore | None = None,
+        holder_store: HolderStore | None = None,
         entropy: Entropy | None = None,
     ) -> None:
         self.federation, self.dataset, self.exchanges = federation, dataset, exchanges
@@ -77,6 +81,8 @@ class Simulation:
         self.observed = Observed()
         self.accounts.seeded = entropy is not None and entropy.seeded
         self._store = store if federation.randomised else None
+        pins = new_pins(federation, holder_store.folder if holder_store is not None else None)
+        self.pins, pinned = {name: Pin(pin.digest) for name, pin in pins.items()}, pins_of_clients(federation, pins)
         self.witness = Witness(self.accounts.server, self.accounts.roster)
         clients = {
             name: WitnessedClient(
@@ -89,6 +95,7 @@ class Simulation:
                     self.observed.add,
                     self.accounts.identities[name],
                     self.accounts.roster,
+                    pinned,
                 ),
                 self.accounts.server.public,
             )
@@ -100,10 +107,15 @@ class Simulation:
             transcript=transcript,
             threads=1 if federation.network.stochastic else threads,
             store=self._store.save if self._store is not None else keep_nothing,
+            parties={KEY_HOLDER: self._holder(pins, holder_store)} if pins else {},
         )
         self.state = ServerState.initial(federation)
         self.home = HomeTraining(federation, dataset) if not exchanges else None
         self._descriptors: dict[str, Tensor] = {}
+
+    def _holder(self, pins: Pins, store: HolderStore | None) -> KeyHolder:
+        save, saved = (store.save, store.load()) if store is not None else (lambda _: None, b"")
+        return KeyHolder(self.federation, pins, self.accounts.roster, Entropy(), save, saved)
 
     @property
     def channels(self) -> tuple[Channel, ...]:
@@ -152,7 +164,7 @@ class Simulation:
         self.engine.begin(index)
         try:
             self.accounts.spend_round(index)
-            self.state, report = run_round(self.federation, self.state, self._exchange, self.accounts.roster)
+            self.state, report = run_round(self.federation, self.state, self._exchange, self.accounts.roster, self.pins)
         except (BelowThreshold, ReleaseLost):  # nothing is opened; what was spent stays spent; the next round is tried
             self.state = replace(self.state, round_index=index + 1)
             return {"round": index + 1, "cohort": self.federation.cohort, "survivors": 0, "failed": True}

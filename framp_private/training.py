@@ -25,7 +25,7 @@ from framp_private.federated.local_training import Decay, HomeSchedule
 from framp_private.privacy.chain import Head
 from framp_private.privacy.events import Budget
 from framp_private.report import render_report
-from framp_private.run_folder import ClientStore, RunFolder
+from framp_private.run_folder import ClientStore, HolderStore, RunFolder
 from framp_private.simulation import Simulation
 from framp_private.summary import Seconds, summarise
 from framp_private.transcript import Transcript
@@ -133,6 +133,7 @@ def train(
             threads=options.threads,
             accounts=_accounts(federation, folder, options),
             store=ClientStore(out / "clients") if out is not None else None,
+            holder_store=HolderStore(out / "key-holder") if out is not None else None,
         )
         seconds = Seconds()
         rows = folder.restore(simulation, seconds) if folder is not None else None

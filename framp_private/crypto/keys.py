@@ -6,8 +6,6 @@ Private keys come from `Entropy` and are stored in files that only their owner m
 
 from __future__ import annotations
 
-import os
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -15,6 +13,7 @@ from typing import NoReturn
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from framp_private.crypto.secret_files import secret_of_file
 from framp_private.errors import CryptoError
 from framp_private.randomness import Entropy
 
@@ -46,36 +45,11 @@ class Identity:
         Raises:
             CryptoError: the file is no key, or others than its owner may read it.
         """
-        try:
-            found = os.open(path, os.O_RDONLY)
-        except FileNotFoundError:
-            return cls._create(path, cls.new(entropy))
-        with os.fdopen(found, "rb") as file:
-            if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
-                raise CryptoError(f"{path} may be read by others than its owner: make a new key, with chmod 600")
-            text = file.read()
+        text = secret_of_file(path, lambda: cls.new(entropy)._secret.hex().encode() + b"\n")
         try:
             return cls(bytes.fromhex(text.decode().strip()))
         except ValueError as error:
             raise CryptoError(f"{path} holds no private key") from error
-
-    @staticmethod
-    def _create(path: Path, made: Identity) -> Identity:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        part = path.with_name(f"{path.name}.{os.getpid()}.part")
-        file = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        try:
-            os.write(file, made._secret.hex().encode() + b"\n")
-            os.fsync(file)
-        finally:
-            os.close(file)
-        try:
-            os.link(part, path)  # never over a key that another process has just made
-        except FileExistsError as error:
-            raise CryptoError(f"{path} was made by another process meanwhile: run one at a time") from error
-        finally:
-            part.unlink()
-        return made
 
     def sign(self, label: str, message: bytes) -> bytes:
         """64 bytes: this identity's signature on a message for one purpose. Signing again gives the same bytes."""

@@ -37,6 +37,13 @@ class Handler(Protocol):
         """Answers one request."""
 
 
+class Party(Protocol):
+    """Somebody who is no client, as an engine sees it; what it must remember it keeps by itself."""
+
+    def handle(self, request: bytes) -> bytes:
+        """Answers one request."""
+
+
 Store = Callable[[str, ClientState], None]
 """Puts a client's state on its disk, before the reply that goes with it is delivered."""
 
@@ -78,8 +85,9 @@ class InProcess:
         transcript: Transcript | None = None,
         threads: int = 1,
         store: Store = keep_nothing,
+        parties: Mapping[str, Party] | None = None,
     ) -> None:
-        self._threads, self._store = threads, store
+        self._threads, self._store, self._parties = threads, store, dict(parties or {})
         self._clients, self._drops, self._transcript = clients, drops, transcript
         self.states = dict.fromkeys(clients, ClientState.new())
         self.traffic = Traffic()
@@ -110,24 +118,30 @@ class InProcess:
         if self._threads == 1:
             for name in requests:
                 request = requests[name]
-                silent = self._drops(name, self.round_index)
+                silent = self._silent(name)
                 yield name, request, None if silent else partial(self._handle, name, request)
             return
         with ThreadPoolExecutor(self._threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             waiting: deque[tuple[str, bytes, Answer | None]] = deque()
             for name in requests:
                 request = requests[name]
-                silent = self._drops(name, self.round_index)
+                silent = self._silent(name)
                 waiting.append((name, request, None if silent else pool.submit(self._handle, name, request).result))
                 if len(waiting) > self._threads:
                     yield waiting.popleft()
             yield from waiting
+
+    def _silent(self, name: str) -> bool:
+        """Parties that are no clients do not drop out by schedule."""
+        return name not in self._parties and self._drops(name, self.round_index)
 
     def _handle(self, name: str, request: bytes) -> bytes | None:
         """The client keeps what it answered even if the round breaks off before its reply is read.
 
         One whose release was spent before a crash and then lost has nothing to send: it counts as dropped out.
         """
+        if name in self._parties:
+            return self._parties[name].handle(request)
         try:
             reply, state = self._clients[name].handle(request, self.states[name])
         except ReleaseLost:

@@ -39,7 +39,7 @@ from framp_private.federated.messages import (
 )
 from framp_private.federated.prototypes import GlobalPrototypes, local_prototypes
 from framp_private.federated.pullback import Pullback, contributions
-from framp_private.federated.seats import answer_trip, take_briefs
+from framp_private.federated.seats import Pins, answer_trip, asked_alike, take_briefs
 from framp_private.models.mask_coding import decode_mask
 from framp_private.models.submodel import Moments
 from framp_private.privacy.events import Event, no_cost
@@ -92,6 +92,7 @@ class Client:
     observe: Observe | None = None
     identity: Identity | None = None
     roster: Mapping[str, PublicIdentity] = field(default_factory=dict)
+    pins: Pins = field(default_factory=dict)
 
     def handle(self, request: bytes, state: ClientState) -> tuple[bytes, ClientState]:
         """Answers one request.
@@ -126,7 +127,9 @@ class Client:
             raise ProtocolError(f"round={round_index} was answered before: a client answers each round once")
         mask = self._check(message)
         if not isinstance(message, EnrolRequest):
-            state = replace(state, secret=take_briefs(self.federation, self._member, brief, round_index, state.secret))
+            state = replace(
+                state, secret=take_briefs(self.federation, self._member, brief, round_index, state.secret, self.pins)
+            )
         self._spend(message)
         reply, state = self._answer(message, mask, state, brief.request if brief is not None else request)
         return reply, replace(
@@ -137,7 +140,7 @@ class Client:
         if self._member is None:
             raise ProtocolError(f"client {self.name!r} has no keys: a secure sum takes an identity and a roster")
         fresh = message.round_index > state.answered
-        reply, secret = answer_trip(self.federation, self._member, message, state.secret, fresh)
+        reply, secret = answer_trip(self.federation, self._member, message, state.secret, fresh, self.pins)
         return encode(TripReply(reply)), replace(state, secret=secret)
 
     @property
@@ -234,7 +237,7 @@ class Client:
         """The reply to a request, whose bytes are `asked`."""
         if isinstance(message, EnrolRequest):
             value = self.federation.describe(self.name, self.data)  # never stored: only what noise made of it is
-            return encode(EnrolReply(self._protect("descriptor", value, state, asked))), state
+            return encode(EnrolReply(self._protect("descriptor", value, state, asked, message))), state
         update, state = (
             self._train(message, mask, state, asked)
             if isinstance(message, TrainRequest)
@@ -242,7 +245,7 @@ class Client:
         )
         prototypes = b""
         if self.federation.aligns:
-            prototypes = self._protect("prototypes", self._local_prototypes(message.round_index), state, asked)
+            prototypes = self._protect("prototypes", self._local_prototypes(message.round_index), state, asked, message)
         return encode(TrainReply(message.federation, message.round_index, update, prototypes, b"")), state
 
     def _train(
@@ -253,7 +256,7 @@ class Client:
         given = torch.zeros(network.n_parameters)
         given[mask] = torch.from_numpy(message.values)
         delta = given - self._trained(given, mask, message)
-        return self._protect("update", delta[mask].numpy(), state, asked), state
+        return self._protect("update", delta[mask].numpy(), state, asked, message), state
 
     def _train_phi(self, message: PhiRequest, state: ClientState, asked: bytes) -> tuple[bytes, ClientState]:
         """Generates and masks its own submodel from phi, trains it, uploads its contribution to the step on phi."""
@@ -277,7 +280,7 @@ class Client:
             resting=federation.rests(message.round_index),
             counted=federation.step.counted,
         )
-        return self._protect("update", value.astype(np.float32), state, asked, message.clip), state
+        return self._protect("update", value.astype(np.float32), state, asked, message), state
 
     def _trained(self, given: Tensor, mask: Tensor, message: TrainRequest | PhiRequest) -> Tensor:
         federation = self.federation
@@ -301,12 +304,19 @@ class Client:
         return local_prototypes(federation.network, self.data, rows, federation.weighting, federation.prototype_bound)
 
     def _protect(
-        self, channel: Channel, value: np.ndarray, state: ClientState, asked: bytes, clip: float = 0.0
+        self, channel: Channel, value: np.ndarray, state: ClientState, asked: bytes, message: Request
     ) -> bytes:
         protection = self.federation.plan.protection(channel)
-        protection = protection.at(clip) if clip else protection
+        if isinstance(message, PhiRequest) and message.clip:
+            protection = protection.at(message.clip)
         deviation = getattr(protection, "deviation", None)
         if self.observe is not None and protection.randomised and deviation is not None:
             self.observe(channel, "signal_to_noise", float(np.linalg.norm(value)) / (deviation * value.size**0.5))
-        held = state.secret.get(self.federation.seat_of(channel), b"")
-        return protection.protect(value, self.entropy, Seat(channel, self.federation.cohort, held, asked))
+        place = self.federation.seat_of(channel)
+        round_index = -1 if isinstance(message, EnrolRequest) else message.round_index
+        member = replace(self._member, pin=self.pins.get(place)) if self._member is not None else None
+        held = state.secret.get(place, b"")
+        alike = asked_alike(self.federation, asked)
+        return protection.protect(
+            value, self.entropy, Seat(channel, self.federation.cohort, held, alike, round_index, member)
+        )

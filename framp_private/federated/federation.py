@@ -28,6 +28,7 @@ from framp_private.privacy.amplification import Cohorts, joint, over_sample
 from framp_private.privacy.claims import Unit
 from framp_private.privacy.events import Event, Relation
 from framp_private.protections.base import Channel, Interactive
+from framp_private.protections.homomorphic.messages import KEY_HOLDER
 from framp_private.protections.plan import Plan
 from framp_private.protections.post_processed import PostProcessed
 from framp_private.randomness import Streams
@@ -102,7 +103,11 @@ class Federation:
             )
         self.plan.check(self.channels, per_client)
         self._check_private()
-        if self.secure and self.pullback is Pullback.SERVER:
+        if KEY_HOLDER in self.budgets:
+            raise PlanError(f"a client is named {KEY_HOLDER!r}: that is the party which decrypts; use another name")
+        carriers = [self.plan.protection(channel).carrier for channel in self.channels]
+        alike = any(isinstance(carrier, Interactive) and carrier.one_request for carrier in carriers)
+        if alike and self.pullback is Pullback.SERVER:
             raise PlanError(
                 "in a secure sum all clients see the same request, and a server-side pullback sends each its own: use "
                 "pullback='client'"

@@ -32,6 +32,7 @@ from framp_private.errors import ProtocolError
 from framp_private.federated import server, trips
 from framp_private.federated.federation import Federation
 from framp_private.federated.messages import EnrolReply, EnrolRequest, TrainReply
+from framp_private.federated.seats import NO_PINS, Pins
 from framp_private.federated.server import ServerState
 from framp_private.protections.base import Channel, Exchange
 from framp_private.wire import decode, encode
@@ -80,12 +81,16 @@ def enrol(federation: Federation, state: ServerState, exchange: Exchange) -> Ser
 
 
 def run_round(
-    federation: Federation, state: ServerState, exchange: Exchange, roster: Mapping[str, PublicIdentity] = NOBODY
+    federation: Federation,
+    state: ServerState,
+    exchange: Exchange,
+    roster: Mapping[str, PublicIdentity] = NOBODY,
+    pins: Pins = NO_PINS,
 ) -> tuple[ServerState, RoundReport]:
     """One round: returns the moved state, or raises and leaves the given one untouched.
 
     Args:
-        roster: the clients' pinned keys, for secure sums.
+        roster: the clients' pinned keys, for secure sums. pins: of encrypted sums, by channel.
 
     Raises:
         BelowThreshold: too few clients answered. ProtocolError, WireError: a reply that must be refused.
@@ -94,7 +99,7 @@ def run_round(
     cohort = server.draw_cohort(federation, state.round_index)
     requests = server.make_requests(federation, state, cohort)
     lifts, sizes = server.lifts(requests), server.value_sizes(federation)
-    meetings = trips.meetings(federation, state.round_index, channels, roster, exchange)
+    meetings = trips.meetings(federation, state.round_index, channels, roster, exchange, pins)
 
     # Before the values travel: protocols that need keys or shares first make their trips here.
     sessions = {

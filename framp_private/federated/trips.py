@@ -8,7 +8,7 @@ from typing import Any
 from framp_private.crypto.keys import PublicIdentity
 from framp_private.federated.federation import Federation
 from framp_private.federated.messages import Briefed, Trip, TripReply
-from framp_private.protections.base import Channel, Exchange, Meeting, Session
+from framp_private.protections.base import Channel, Exchange, Meeting, Pin, Session
 from framp_private.wire import decode, encode
 
 
@@ -47,6 +47,7 @@ def meetings(
     channels: Sequence[Channel],
     roster: Mapping[str, PublicIdentity],
     exchange: Exchange,
+    pins: Mapping[Channel, Pin],
 ) -> dict[Channel, Meeting]:
     """Each channel's place in a round, for protections that make trips of their own."""
     shared: dict[Any, Any] = {}
@@ -58,6 +59,7 @@ def meetings(
             roster,
             _trips(federation, round_index, federation.seat_of(channel), exchange),
             shared,
+            pins.get(federation.seat_of(channel)),
         )
         for channel in channels
     }

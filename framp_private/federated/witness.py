@@ -81,7 +81,7 @@ class Witness:
     def __init__(
         self, identity: Identity, roster: Mapping[str, PublicIdentity], known: Mapping[str, SignedHead] | None = None
     ) -> None:
-        self._identity, self._roster = identity, roster
+        self._identity, self.roster = identity, roster
         self.known = dict(known or {})
         self._receipts: dict[str, tuple[SignedHead, bytes]] = {}
 
@@ -90,6 +90,9 @@ class Witness:
 
         def exchanged(requests: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:
             for client, reply in exchange(_Enveloped(requests, self)):
+                if client not in self.roster:  # a party that is no client has no ledger
+                    yield client, reply
+                    continue
                 envelope = decode(reply, Envelope)
                 self._note(client, decode(envelope.head, SignedHead, max_bytes=MAX_HEAD_BYTES))
                 yield client, envelope.message
@@ -116,7 +119,7 @@ class Witness:
         before = self.known.get(client)
         if head == before:
             return
-        if head.owner != client or not row_signed(self._roster[client].key, _head(head).signed_part, head.signature):
+        if head.owner != client or not row_signed(self.roster[client].key, _head(head).signed_part, head.signature):
             raise LedgerError(f"the ledger head of client {client!r} is not signed with its key: the round is not used")
         if before is not None and head.rows <= before.rows:
             raise LedgerError(
@@ -131,6 +134,8 @@ class _Enveloped(Mapping[str, bytes]):
         self._requests, self._witness = requests, witness
 
     def __getitem__(self, client: str) -> bytes:
+        if client not in self._witness.roster:
+            return self._requests[client]
         return encode(Envelope(self._requests[client], self._witness.receipt(client)))
 
     def __iter__(self) -> Iterator[str]:

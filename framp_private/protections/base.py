@@ -78,6 +78,18 @@ class ServerView:
     metadata: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Pin:
+    """What was pinned of an encrypted sum's key before the run, where nobody can swap it.
+
+    digest: SHA-256 of the public context. public, secret: the contexts themselves, at whoever can decrypt.
+    """
+
+    digest: bytes
+    public: bytes = field(default=b"", repr=False)
+    secret: bytes = field(default=b"", repr=False)
+
+
 @dataclass(frozen=True, eq=False)
 class Meeting:
     """One channel's place in a round, at the server: for protocols with trips of their own.
@@ -85,6 +97,7 @@ class Meeting:
     Args:
         channel: whose values. run: names the federation. round_index: of the run. roster: pinned keys by client.
         exchange: carries the protocol's own messages. shared: what channels with one protocol have in common.
+        pin: of the key, where values are encrypted.
     """
 
     channel: Channel
@@ -93,17 +106,22 @@ class Meeting:
     roster: Mapping[str, PublicIdentity]
     exchange: Exchange
     shared: dict[Any, Any]
+    pin: Pin | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Member:
-    """One client in one run, as its protocols see it. run: names the federation. roster: everybody's pinned key."""
+    """One client in one run, as its protocols see it. run: names the federation. roster: everybody's pinned key.
+
+    pin: of the key, where values are encrypted.
+    """
 
     name: str
     identity: Identity
     roster: Mapping[str, PublicIdentity]
     run: bytes
     entropy: Entropy
+    pin: Pin | None = None
 
 
 @dataclass(frozen=True)
@@ -111,12 +129,15 @@ class Seat:
     """One channel's place in a round, at a client.
 
     planned: size of the cohort. held: what its protocol keeps. asked: the request that the value answers.
+    round_index: of the run. member: who sits there, for protocols that sign.
     """
 
     channel: Channel
     planned: int
     held: bytes = field(repr=False)
     asked: bytes = field(repr=False)
+    round_index: int = 0
+    member: Member | None = field(default=None, repr=False)
 
 
 class Session(Protocol):
@@ -193,7 +214,12 @@ class Protection(Protocol):
 
 @runtime_checkable
 class Interactive(Protocol):
-    """A protection that makes trips of its own. Its client half keeps `held` between the messages of one round."""
+    """A protection that makes trips of its own. Its client half keeps `held` between the messages of one round.
+
+    one_request: whether it takes rounds in which all clients get the same request.
+    """
+
+    one_request: ClassVar[bool]
 
     def answer(
         self, message: bytes, held: bytes, member: Member, planned: int, round_index: int, fresh: bool

@@ -61,6 +61,8 @@ class DistributedGaussian(Gaussian):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not isinstance(self.inner, SecAgg):
+            raise PlanError(f"distributed noise goes into the integers of SecAgg, not of {type(self.inner).__name__}")
         if self.colluding < 1 or not 1 <= self.fineness < math.inf:
             raise PrivacyParameterError(
                 f"colluding={self.colluding}, fineness={self.fineness}: both are at least 1, as every client knows its "

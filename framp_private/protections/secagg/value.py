@@ -69,6 +69,7 @@ class SecAgg(Protection):
     corrupt: float = 0.0
     dropout: float = 0.2
     randomised: ClassVar[bool] = True
+    one_request: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         planning.check(self.threshold, self.dropout, self.corrupt, self.minimum)

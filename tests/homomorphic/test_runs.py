@@ -1,0 +1,130 @@
+"""Whole runs with encrypted channels: equal to clear ring sums, resumed, and cut off."""
+
+from __future__ import annotations
+
+import stat
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from framp_private.errors import CryptoError, PlanError, ProtocolError, WireError
+from framp_private.federated.key_holder import KeyHolder, encrypted_sums, new_pins
+from framp_private.federated.messages import Trip
+from framp_private.protections import BFVSum, CKKSSum, LocalGaussian, PlainSum, Plan, SecAgg, chain
+from framp_private.protections.homomorphic.messages import KEY_HOLDER, ContextRequest, OpenRequest
+from framp_private.randomness import Entropy
+from framp_private.training import Options, train
+from framp_private.transcript import read_transcript
+from framp_private.wire import decode, encode
+from tests import private
+from tests.secagg.test_runs import DATASET, RingSum, federation, run
+
+SECURE = SecAgg(bound=60.0, step=1e-2)
+BFV = BFVSum(bound=60.0, step=1e-2)
+
+
+def test_runs_under_encrypted_masked_and_clear_sums_are_equal_to_the_last_bit() -> None:
+    runs = [run(protection) for protection in (BFV, replace(BFV, key_holder="clients"), SECURE, RingSum(secure=SECURE))]
+    runs += [run(SECURE, BFV)]
+    first = runs[0]
+    for other in runs[1:]:
+        assert torch.equal(first.simulation.state.phi, other.simulation.state.phi)
+        assert first.summary["accuracy"] == other.summary["accuracy"]
+    approximate = run(CKKSSum(bound=60.0)).simulation.state.phi
+    torch.testing.assert_close(approximate, first.simulation.state.phi, atol=0.3, rtol=0)
+
+
+def test_the_server_pullback_takes_encrypted_prototypes_and_no_encrypted_update() -> None:
+    made = private.federation(rounds=2)
+    noised = LocalGaussian(private.SUM_CLIP, private.SUM_NOISE)
+    channel = chain(noised, BFVSum(bound=200.0, step=1e-2, beyond="clip"))
+    secure = replace(made, plan=Plan(noised, PlainSum(), channel, None))
+    found = train(secure, private.DATASET, options=Options(home_steps=1))
+    assert found.simulation.state.round_index == 2
+    assert found.summary["privacy"]["record"]["epsilon"] is None  # no delta was asked for
+    with pytest.raises(PlanError, match="pullback='client'"):
+        replace(made, plan=Plan(noised, BFVSum(beyond="clip"), noised, None))
+    with pytest.raises(PlanError, match="beyond='clip'"):
+        replace(made, plan=Plan(noised, PlainSum(), chain(noised, BFVSum(bound=200.0)), None))
+
+
+class Cut(Exception):
+    pass
+
+
+def test_a_run_that_was_cut_goes_on_and_opens_nothing_twice(tmp_path: Path) -> None:
+    whole = run(BFV, rounds=3).simulation.state.phi
+
+    def cut(done: int, row: dict[str, object]) -> None:
+        if done == 2:
+            raise Cut
+
+    with pytest.raises(Cut):
+        run(BFV, out=tmp_path / "run", rounds=3, on_round=cut)
+    holder = tmp_path / "run" / "key-holder"
+    before = (holder / "opened.state").read_bytes()
+    assert stat.S_IMODE((holder / "update.context").stat().st_mode) == 0o600
+    resumed = run(BFV, out=tmp_path / "run", rounds=3, resume=True)
+    assert torch.equal(resumed.simulation.state.phi, whole)
+    assert (holder / "opened.state").read_bytes() != before
+
+
+def test_a_key_file_that_others_may_read_is_refused(tmp_path: Path) -> None:
+    made = federation(BFV)
+    first = new_pins(made, tmp_path)
+    assert new_pins(made, tmp_path) == first
+    (tmp_path / "update.context").chmod(0o644)
+    with pytest.raises(CryptoError, match="chmod 600"):
+        new_pins(made, tmp_path)
+
+
+def test_the_server_never_sees_the_key_and_ciphertexts_are_counted(tmp_path: Path) -> None:
+    found = run(BFV, out=tmp_path / "run", record_transcript=True)
+    secret = new_pins(federation(BFV), tmp_path / "run" / "key-holder")["update"].secret
+    assert all(not pin.secret for pin in found.simulation.pins.values())
+    data = b"".join(delivery.data for _, delivery in read_transcript(tmp_path / "run" / "transcript"))
+    for at in range(0, len(secret) - 64, len(secret) // 50):  # what is in the secret context alone
+        piece = secret[at : at + 64]
+        assert piece not in data or piece in new_pins(federation(BFV), tmp_path / "run" / "key-holder")["update"].public
+    up = found.summary["traffic"]["up"]
+    assert up["update"] > 6 * 3 * 40_000 and up["prototypes"] > 6 * 3 * 40_000
+
+
+def test_the_key_holder_refuses_what_is_not_of_its_federation() -> None:
+    made = federation(BFV, rounds=2)
+    pins = new_pins(made, None)
+    holder = KeyHolder(made, pins, {}, Entropy(), lambda data: None)
+    opening = encode(OpenRequest("update", 3, {}))
+    for request, error in (
+        (Trip(b"other", 0, "update", encode(ContextRequest())), ProtocolError),
+        (Trip(made.digest, 0, "descriptor", encode(ContextRequest())), ProtocolError),
+        (Trip(made.digest, 2, "update", opening), ProtocolError),
+        (Trip(made.digest, -1, "update", opening), ProtocolError),
+        (Trip(made.digest, 0, "update", opening), ProtocolError),
+        (Trip(made.digest, 0, "update", b"junk"), WireError),
+    ):
+        with pytest.raises(error):
+            holder.handle(encode(request))
+    assert encrypted_sums(made) == {"update": BFV}
+
+
+def test_no_client_may_have_the_key_holders_name() -> None:
+    made = federation(PlainSum())
+    with pytest.raises(PlanError, match="use another name"):
+        replace(made, budgets={KEY_HOLDER: 1.0, **made.budgets})
+
+
+def test_clients_get_the_context_once(tmp_path: Path) -> None:
+    run(BFV, out=tmp_path / "run", record_transcript=True)
+    size = len(new_pins(federation(BFV), tmp_path / "run" / "key-holder")["update"].public)
+    brought = [
+        (name, delivery.client)
+        for name, delivery in read_transcript(tmp_path / "run" / "transcript")
+        if delivery.direction == "down"
+        and delivery.client != KEY_HOLDER
+        and size < len(delivery.data) < size + 2000
+        and isinstance(decode(delivery.message, Trip), Trip)
+    ]
+    assert sorted(brought) == [("round-000000", name) for name in DATASET.clients]
