@@ -80,6 +80,8 @@ def main() -> None:
                 "–" if np.isnan(m) else f"{m:+.3f} ± {h:.3f}" for m, h in zip(difference.mean(0), half, strict=True)
             )
             print(f"| {arguments.methods[0]} minus {method}, 95 % | " + " | ".join(cells) + " |")
+            least = ("–" if np.isnan(m) else f"{m:+.3f}" for m in difference.min(0))
+            print(f"| {arguments.methods[0]} minus {method}, least of the seeds | " + " | ".join(least) + " |")
 
 
 if __name__ == "__main__":

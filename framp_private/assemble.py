@@ -27,7 +27,8 @@ from framp_private.models.target import TargetNetwork
 from framp_private.models.vision import lenet, linear, perceptron, resnet18, small_cnn
 from framp_private.presets import PRESETS, name_of
 from framp_private.privatise import Asked, Secure, privatise
-from framp_private.protections import PlainSum, Plan, Protection, SecAgg
+from framp_private.protections import BFVSum, CKKSSum, PlainSum, Plan, Protection, SecAgg
+from framp_private.protections.homomorphic import EncryptedSum
 
 Settings = dict[str, Any]
 
@@ -37,7 +38,7 @@ def make_config(
 ) -> Config:
     """Defaults, then the method's recipe, then the preset, then the file, then assignments.
 
-    Without a preset and without a file the preset is `digits-private`, unless the assignments name a
+    Without a preset and without a file the preset is `digits-secure`, unless the assignments name a
     data set of their own.
 
     Raises:
@@ -46,7 +47,7 @@ def make_config(
     given = dict(assignments or {})
     written = read_file(file) if file is not None else {}
     if preset is None and file is None and "dataset" not in given:
-        preset = "digits-private"
+        preset = "digits-secure"
     method = str(given.get("method", written.get("method", "framp")))
     recipes = {recipe().name: recipe for recipe in RECIPES}
     recipe = settings_of(recipes[method]()) if method in recipes else {}
@@ -146,6 +147,7 @@ def plan_of(config: Config) -> Plan:
         ConfigError: a protection that needs `privacy`.
     """
     known: dict[str, Protection | None] = {"auto": PlainSum(), "plain": PlainSum(), "none": None}
+    known |= {"secagg": _secagg(config), **_encrypted(config)}
     made: dict[str, Protection | None] = {}
     for channel, name in config.protections.model_dump().items():
         if name not in known:
@@ -196,7 +198,11 @@ def federation_of(
 
 
 _FITTING: Mapping[str, Mapping[str, tuple[str, ...]]] = {
-    "record": {"update": ("dp-sgd",), "prototypes": ("local-gaussian",), "descriptor": ("local-gaussian",)},
+    "record": {
+        "update": ("dp-sgd", "distributed-gaussian"),
+        "prototypes": ("local-gaussian", "bfv", "ckks"),
+        "descriptor": ("local-gaussian",),
+    },
     "client": {
         "update": ("central-gaussian", "distributed-gaussian"),
         "prototypes": ("central-gaussian", "distributed-gaussian"),
@@ -221,12 +227,23 @@ def _silenced(config: Config, protected: str) -> list[str]:
 
 
 def _secure(config: Config) -> Secure | None:
-    """The secure sum under which clients add their own noise; None where a server adds it.
+    """The secure sum under which clients add their own noise; None where a server adds it, or each client its own.
 
     Raises:
-        ConfigError: one channel's noise is distributed and the other's is not.
+        ConfigError: one channel's noise is distributed and the other's is not, where clients are protected; or an
+            encrypted channel beside DP-SGD.
     """
-    chosen = {config.protections.update, config.protections.prototypes} - {"none"}
+    update, prototypes = config.protections.update, config.protections.prototypes
+    chosen = {update, prototypes} - {"none"}
+    encrypted = _encrypted(config).get(prototypes)
+    if config.privacy is not None and config.privacy.unit == "record":
+        if update != "distributed-gaussian" and encrypted is not None:
+            raise ConfigError(
+                f"protections.prototypes={prototypes!r} goes with protections.update=distributed-gaussian: set both"
+            )
+        if update != "distributed-gaussian":
+            return None
+        return Secure(_secagg(config), config.secagg.colluding, encrypted)
     if "distributed-gaussian" not in chosen:
         return None
     if not chosen <= {"distributed-gaussian", "auto"} or config.protections.update != "distributed-gaussian":
@@ -234,9 +251,20 @@ def _secure(config: Config) -> Secure | None:
             "distributed noise is for update and prototypes together: set protections.update=distributed-gaussian and "
             "leave protections.prototypes at auto"
         )
+    return Secure(_secagg(config), config.secagg.colluding)
+
+
+def _secagg(config: Config) -> SecAgg:
     settings = config.secagg.model_dump()
-    colluding = settings.pop("colluding")
-    return Secure(SecAgg(**settings), colluding)
+    del settings["colluding"]
+    return SecAgg(**settings)
+
+
+def _encrypted(config: Config) -> dict[str, EncryptedSum]:
+    """Encrypted sums by what the config calls them."""
+    chosen = config.encryption
+    kinds = {"bfv": BFVSum, "ckks": CKKSSum}
+    return {name: kind(chosen.key_holder, chosen.bound, survivors=chosen.survivors) for name, kind in kinds.items()}
 
 
 def _builder(name: str, schema: Schema) -> Callable[[], nn.Module]:

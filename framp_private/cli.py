@@ -55,7 +55,7 @@ app.add_typer(secagg_app, name="secagg")
 ConfigFile = Annotated[
     Path | None, typer.Argument(metavar="[CONFIG.yaml]", help="Settings; see `presets` for starting points.")
 ]
-Preset = Annotated[str | None, typer.Option("--preset", help="Named settings; default `digits-private`.")]
+Preset = Annotated[str | None, typer.Option("--preset", help="Named settings; default `digits-secure`.")]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="One setting, dotted for nested keys; repeatable."),

@@ -133,10 +133,16 @@ class PrivacyConfig(_Section):
 
 
 class ProtectionsConfig(_Section):
-    """A protection for each channel: `auto` follows `privacy`, `plain` sends in the clear, `none` forbids it."""
+    """A protection for each channel: `auto` follows `privacy`, `plain` sends in the clear, `none` forbids it.
 
-    update: Literal["auto", "plain", "none", "dp-sgd", "central-gaussian", "distributed-gaussian"] = "auto"
-    prototypes: Literal["auto", "plain", "none", "local-gaussian", "central-gaussian", "distributed-gaussian"] = "auto"
+    `secagg`, `bfv` and `ckks` are sums that the server sees alone; under a guarantee for records, `bfv` and `ckks`
+    encrypt what each client has noised.
+    """
+
+    update: Literal["auto", "plain", "none", "secagg", "dp-sgd", "central-gaussian", "distributed-gaussian"] = "auto"
+    prototypes: Literal[
+        "auto", "plain", "none", "secagg", "bfv", "ckks", "local-gaussian", "central-gaussian", "distributed-gaussian"
+    ] = "auto"
     descriptor: Literal["auto", "plain", "none", "local-gaussian"] = "auto"
     metrics: Literal["none"] = "none"
 
@@ -151,6 +157,16 @@ class SecAggConfig(_Section):
     corrupt: float = Field(0.0, ge=0, lt=1)
     dropout: float = Field(0.2, ge=0, lt=1)
     colluding: int = Field(1, ge=1)
+    bound: float = Field(1.0, gt=0)
+    step: float = Field(1e-4, gt=0)
+
+
+class EncryptionConfig(_Section):
+    """Encrypted sums: who holds the key, and without a guarantee the bound on a value; see `BFVSum` and `CKKSSum`."""
+
+    key_holder: Literal["party", "clients"] = "party"
+    survivors: float = Field(0.6, ge=0, le=1)
+    bound: float = Field(1.0, gt=0)
 
 
 class Config(_Section):
@@ -189,6 +205,7 @@ class Config(_Section):
     alignment: AlignmentConfig = AlignmentConfig()
     protections: ProtectionsConfig = ProtectionsConfig()
     secagg: SecAggConfig = SecAggConfig()
+    encryption: EncryptionConfig = EncryptionConfig()
     dropout: float = Field(0.0, ge=0, lt=1)
     evaluate_every: int = Field(5, ge=1)
     checkpoint_every: int = Field(1, ge=1)

@@ -31,7 +31,8 @@ def channel_costs(federation: Federation, delta: float) -> dict[str, dict[str, A
     plan: dict[str, tuple[Event, int]] = {
         name: (federation.event(name, client), 1 if name == "descriptor" else rounds) for name in federation.channels
     }
-    prepared = {"aggregation": (federation.preparation.event(), 1)} if federation.preparation is not None else {}
+    named = {"preparation": "aggregation", "home/descriptor": "descriptor"}
+    prepared = {named[label]: (event, 1) for label, event in federation.at_home(client).items()}
     for channel, (event, count) in {**plan, **prepared}.items():
         alone = accounting.epsilon(leaves(event.mechanism, count), event.relation, delta)
         rows[channel] = {

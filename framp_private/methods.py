@@ -18,6 +18,7 @@ from framp_private.federated.aggregation import Aggregation
 from framp_private.federated.descriptor import DescriptorRule
 from framp_private.federated.dp_sgd import DpSGD
 from framp_private.federated.federation import Federation
+from framp_private.federated.gradient_sum import GradientSum
 from framp_private.federated.local_training import Alignment, LocalSGD
 from framp_private.federated.prototypes import PrototypeBound, Weighting
 from framp_private.federated.pullback import Pullback, ServerStep
@@ -43,7 +44,7 @@ class Method:
     name: str
     hypernetwork: HypernetworkShape | None
     submodel: SubmodelRule
-    trainer: LocalSGD | DpSGD
+    trainer: LocalSGD | DpSGD | GradientSum
     descriptor: DescriptorRule = DescriptorRule()
     step: ServerStep = ServerStep()
     pullback: Pullback = Pullback.SERVER

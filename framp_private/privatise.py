@@ -12,6 +12,7 @@ from framp_private.config import PrivacyConfig
 from framp_private.errors import ConfigError
 from framp_private.federated.aggregation import Aggregation
 from framp_private.federated.dp_sgd import DpSGD, GraphDpSGD
+from framp_private.federated.gradient_sum import GradientSum
 from framp_private.federated.local_training import LocalSGD
 from framp_private.federated.prototypes import PrototypeBound
 from framp_private.federated.pullback import Pullback
@@ -22,6 +23,7 @@ from framp_private.privacy.calibrate import Calibration, Releases, calibrate
 from framp_private.privacy.events import Budget, Relation
 from framp_private.protections import (
     AdaptiveClip,
+    BFVSum,
     CentralGaussian,
     DistributedGaussian,
     LocalGaussian,
@@ -30,6 +32,7 @@ from framp_private.protections import (
     PostProcessed,
     SecAgg,
 )
+from framp_private.protections.homomorphic import EncryptedSum
 
 
 @dataclass(frozen=True)
@@ -57,10 +60,16 @@ class Asked:
 
 @dataclass(frozen=True)
 class Secure:
-    """A secure sum, and how many clients may give away their share of the noise in it."""
+    """A secure sum, and how many clients may give away their share of the noise in it.
+
+    encrypted: what carries noised class sums where each client noises its own; only its kind, its key and the share of
+    the cohort that must sign are taken from it, as its bound and step follow from the noise. None sends them as they
+    are.
+    """
 
     carrier: SecAgg
     colluding: int
+    encrypted: EncryptedSum | None = None
 
 
 def privatise(
@@ -84,33 +93,34 @@ def privatise(
         raise ConfigError(f"privacy.protects={wanted.protects!r} is for graphs, and these records have no edges")
     if graph and wanted.unit == "client":
         raise ConfigError("privacy.unit='client' is not available for graphs: use 'record', which protects nodes")
-    if wanted.unit == "client" and secure is not None:
-        return _distributed(method, wanted, releases(method, network, wanted, rounds), budget, declared, asked, secure)
+    if graph and secure is not None:
+        raise ConfigError("noise that clients share is not available for graphs: leave protections.update at auto")
+    channels = dict(releases(method, network, wanted, rounds, shared=secure is not None))
     if wanted.unit == "client":
-        found = _client_noise(releases(method, network, wanted, rounds), budget, asked)
-        return _client_level(method, wanted, found, max(declared.values()), asked)
+        if secure is None:
+            return _client_level(method, wanted, channels, budget, declared, asked)
+        return _distributed(method, wanted, channels, budget, declared, asked, secure)
     if wanted.adaptive_clip is not None:
         raise ConfigError(
             "privacy.adaptive_clip follows the norms of whole clients' contributions: it needs privacy.unit=client"
         )
     if wanted.protects == "edges":
         return _edge_level(method, wanted, budget)
-    channels = dict(releases(method, network, wanted, rounds))
+    if secure is not None:
+        return _shared_noise(method, network, wanted, channels, budget, declared, asked, secure)
     if wanted.protects == "nothing":
         return _noise_alone(method, wanted, calibrate(budget, {"update": channels["update"]}))
     if graph:
         channels["aggregation"] = Releases(wanted.hops, wanted.split.aggregation)
     found = calibrate(budget, channels)
-    made = _record_level(method, wanted, found)
-    if not graph:
-        return made
-    return replace(made, preparation=Aggregation(wanted.hops, wanted.degree, found.multipliers["aggregation"]))
+    made, noise = _record_level(method, wanted, found), found.multipliers.get("aggregation")
+    return replace(made, preparation=Aggregation(wanted.hops, wanted.degree, noise)) if noise is not None else made
 
 
 def _record_level(method: Method, wanted: PrivacyConfig, found: Calibration) -> Privatised:
     """DP-SGD at each client; noised class sums and descriptor."""
-    if not isinstance(method.trainer, LocalSGD) or method.trainer.rethreshold or method.trainer.weight_decay:
-        raise ConfigError("under DP-SGD there is no rethreshold and no weight_decay: leave both at their defaults")
+    _check_plain(method)
+    assert isinstance(method.trainer, LocalSGD)
     noise = found.multipliers
     trainer = DpSGD(
         steps=method.trainer.steps,
@@ -131,6 +141,11 @@ def _record_level(method: Method, wanted: PrivacyConfig, found: Calibration) -> 
     )
     bound = PrototypeBound(wanted.prototype_clip_norm, wanted.count_share) if "prototypes" in noise else None
     return Privatised(replace(method, trainer=trainer), plan, bound, found)
+
+
+def _check_plain(method: Method) -> None:
+    if not isinstance(method.trainer, LocalSGD) or method.trainer.rethreshold or method.trainer.weight_decay:
+        raise ConfigError("under DP-SGD there is no rethreshold and no weight_decay: leave both at their defaults")
 
 
 def _edge_level(method: Method, wanted: PrivacyConfig, budget: Budget) -> Privatised:
@@ -173,11 +188,19 @@ def _client_noise(channels: Mapping[str, Releases], budget: Budget, asked: Asked
     return replace(found, multipliers=shared, channel_epsilons={})
 
 
-def _client_level(method: Method, wanted: PrivacyConfig, found: Calibration, declared: int, asked: Asked) -> Privatised:
+def _client_level(
+    method: Method,
+    wanted: PrivacyConfig,
+    channels: Mapping[str, Releases],
+    budget: Budget,
+    declared: Mapping[str, int],
+    asked: Asked,
+) -> Privatised:
     """Whole contributions clipped, noise on their sums by a trusted server; the descriptor stays home.
 
     Class sums are scaled so that a client with the largest declared number of records just fills the clip.
     """
+    found, largest = _client_noise(channels, budget, asked), max(declared.values())
     noise = found.multipliers
     # with Poisson cohorts nobody at all may be asked, and the round must look like any other
     inner = PlainSum(minimum=0 if asked.cohorts == "poisson" else 1)
@@ -193,7 +216,7 @@ def _client_level(method: Method, wanted: PrivacyConfig, found: Calibration, dec
         prototypes=prototypes,
         metrics=None,
     )
-    bound = PrototypeBound(wanted.prototype_clip_norm / declared, wanted.count_share) if "prototypes" in noise else None
+    bound = PrototypeBound(wanted.prototype_clip_norm / largest, wanted.count_share) if "prototypes" in noise else None
     return Privatised(method, plan, bound, found)
 
 
@@ -235,10 +258,70 @@ def _distributed(
     return Privatised(method, plan, bound, found)
 
 
-def releases(method: Method, network: TargetNetwork, wanted: PrivacyConfig, rounds: int) -> Mapping[str, Releases]:
-    """What each channel in use will release in a run of so many rounds."""
+def _shared_noise(
+    method: Method,
+    network: TargetNetwork,
+    wanted: PrivacyConfig,
+    channels: Mapping[str, Releases],
+    budget: Budget,
+    declared: Mapping[str, int],
+    asked: Asked,
+    secure: Secure,
+) -> Privatised:
+    """One summed gradient a round, with noise in shares from the clients; class sums noised by each, then encrypted.
+
+    The server sees who takes part, so that nothing is amplified; a round counts as if it asked every client.
+    """
+    _check_plain(method)
+    if method.trainer.steps != 1 or wanted.sampling_probability != 1:
+        raise ConfigError(
+            "noise that clients share is on one gradient over all records a round: set local_steps=1, "
+            "privacy.sampling_probability=1"
+        )
+    secure.carrier.check(asked.cohort, False)
+    most = max(declared.values())
+    trainer = GradientSum(
+        wanted.clip_norm, method.trainer.learning_rate, most, method.trainer.alignment, method.trainer.fiarse
+    )
+    names = [str(place) for place in range(asked.cohort)]
+
+    def made(multiplier: float) -> DistributedGaussian:
+        return DistributedGaussian(
+            trainer.record_bound, multiplier, secure.carrier, secure.colluding, unit="record", records=most
+        )
+
+    size = network.n_parameters
+    exact = replace(channels["update"], noise_values=0, mechanism=lambda z: made(z).event(names, size).mechanism)
+    noise = calibrate(budget, {**channels, "update": exact})
+    prototypes, bound = None, None
+    if "prototypes" in noise.multipliers:
+        local = LocalGaussian(wanted.prototype_clip_norm, noise.multipliers["prototypes"])
+        prototypes = replace(local, inner=_roomy(secure.encrypted, local, most) if secure.encrypted else PlainSum())
+        bound = PrototypeBound(wanted.prototype_clip_norm, wanted.count_share)
+    described = noise.multipliers.get("descriptor")
+    plan = Plan(
+        descriptor=LocalGaussian(wanted.descriptor_clip_norm, described) if described is not None else None,
+        update=made(noise.multipliers["update"]),
+        prototypes=prototypes,
+        metrics=None,
+    )
+    return Privatised(replace(method, trainer=trainer), plan, bound, noise)
+
+
+def _roomy(carrier: EncryptedSum, noised: LocalGaussian, records: int) -> EncryptedSum:
+    """An encrypted sum with room for noised sums over so many records, at a step that is small against the noise."""
+    bound = records * noised.clip_norm + 10 * noised.deviation
+    if isinstance(carrier, BFVSum):
+        return replace(carrier, bound=bound, step=noised.deviation / 64, beyond="clip")
+    return replace(carrier, bound=bound, beyond="clip")
+
+
+def releases(
+    method: Method, network: TargetNetwork, wanted: PrivacyConfig, rounds: int, *, shared: bool = False
+) -> Mapping[str, Releases]:
+    """What each channel in use will release in a run of so many rounds; `shared` where clients share noise."""
     split = wanted.split
-    if wanted.unit == "client":
+    if wanted.unit == "client" or shared:
         used: dict[str, Releases] = {"update": Releases(rounds, split.update, noise_values=network.n_parameters)}
     else:
         steps = method.trainer.steps * rounds
@@ -246,6 +329,6 @@ def releases(method: Method, network: TargetNetwork, wanted: PrivacyConfig, roun
     if method.trainer.alignment.weight:
         size = network.n_classes * (network.feature_dim + 1)
         used["prototypes"] = Releases(rounds, split.prototypes, noise_values=size)
-    if method.hypernetwork is not None and method.pullback is Pullback.SERVER:
+    if method.hypernetwork is not None and (method.pullback is Pullback.SERVER or wanted.unit == "record"):
         used["descriptor"] = Releases(1, split.descriptor, noise_values=method.descriptor.size(network))
     return used

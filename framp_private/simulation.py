@@ -135,6 +135,9 @@ class Simulation:
     @property
     def serves(self) -> evaluation.Served:
         """The models clients have now."""
+        if self.federation.home_descriptor is not None:  # what clients noised at home is what their models are made of
+            known = {name: state.descriptor for name, state in self.engine.states.items() if len(state.descriptor)}
+            self._descriptors |= {name: torch.from_numpy(value) for name, value in known.items()}
         return self.home or Serving(self.federation, self.state, self._descriptors)
 
     def enrol(self) -> None:

@@ -44,7 +44,7 @@ def test_later_layers_win_key_by_key(tmp_path: Path) -> None:
 
 
 def test_no_preset_and_no_file_means_private_digits_and_a_named_data_set_means_none() -> None:
-    assert make_config() == make_config(preset="digits-private")
+    assert make_config() == make_config(preset="digits-secure")
     assert make_config().privacy is not None and make_config().privacy.epsilon == 8
     assert make_config(assignments={"dataset": "adult"}).privacy is None
 

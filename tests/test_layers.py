@@ -26,6 +26,8 @@ LAYERS: dict[str, int] = {
     "federated.local_training": 3,
     "federated.aggregation": 3,
     "federated.federation": 4,
+    "federated.guarantees": 3,
+    "federated.gradient_sum": 3,
     "federated.accounts": 4,
     "federated.messages": 4,
     "federated.row_signer": 3,

@@ -438,7 +438,7 @@ def test_client_level_noise_needs_summable_contributions_without_masks() -> None
         client_level(pullback=Pullback.SERVER)
 
 
-def test_a_record_level_claim_needs_a_server_side_pullback() -> None:
+def test_a_record_level_claim_needs_a_noised_descriptor_on_either_side() -> None:
     made = private.federation()
     from dataclasses import replace
 
@@ -448,8 +448,11 @@ def test_a_record_level_claim_needs_a_server_side_pullback() -> None:
 
     shape = HypernetworkShape(trunk="random", hidden=4, standardise="own")
     generator = Hypernetwork(made.network.n_parameters, made.descriptor.size(made.network), shape)
-    with pytest.raises(PlanError, match="noised once"):
-        replace(made, generator=generator, pullback=Pullback.CLIENT)
+    home = replace(made, generator=generator, pullback=Pullback.CLIENT)
+    assert home.home_descriptor == made.plan.descriptor and "descriptor" not in home.channels
+    for raw in (None, PlainSum()):
+        with pytest.raises(PlanError, match="noised once"):
+            replace(home, plan=replace(made.plan, descriptor=raw))
 
 
 def test_what_is_served_can_be_the_mean_of_the_last_rounds_and_survives_a_restart(tmp_path: Path) -> None:

@@ -111,6 +111,8 @@ class Encryption:
         fits = _identity(self._context) == _expected(parameters) and self._context.has_public_key()
         if not fits or self._context.is_private() != secret:
             raise CryptoError(REFUSED_CONTEXT)
+        self._level = self._context.seal_context().data.first_parms_id()
+        self._scale = 2.0**parameters.scale_bits if parameters.scheme == "ckks" else 1.0
 
     def encrypt(self, values: np.ndarray) -> list[bytes]:
         """A vector's ciphertexts: of (n,) signed integers below half the plain modulus, or of (n,) reals."""
@@ -152,9 +154,8 @@ class Encryption:
         return bytes(tenseal.ckks_vector(self._context, values, 2.0**self.parameters.scale_bits).serialize())
 
     def _fits(self, part: Any) -> bool:
-        level = self._context.seal_context().data.first_parms_id()
-        scale = 2.0**self.parameters.scale_bits if self.parameters.scheme == "ckks" else 1.0
-        return bool(part.size() == 2 and part.parms_id() == level and part.scale == scale and not part.is_transparent())
+        fits = part.size() == 2 and part.parms_id() == self._level and part.scale == self._scale
+        return bool(fits and not part.is_transparent())
 
 
 def batching_prime(degree: int, least: int) -> int:

@@ -59,6 +59,10 @@ class Account:
                 "it stays spent and is not drawn again; the client sits this round out"
             )
 
+    def knows(self, label: str) -> bool:
+        """Whether a release was spent."""
+        return self.ledger.has(f"{self.run}{label}")
+
     def require(self, releases: Mapping[str, Event]) -> None:
         """Raises `LedgerError` unless these releases, or everything, were spent."""
         missing = [label for label in releases if not self.ledger.has(f"{self.run}{label}")]
@@ -152,8 +156,8 @@ class Accounts:
     def spend_enrolment(self) -> None:
         """The server's rows for what comes before the first round, before it asks for anything."""
         federation = self._federation
-        if federation.preparation is not None:
-            self._spend({"preparation": federation.preparation.event()})
+        for label, event in federation.at_home(self._largest).items():
+            self._spend({label: event})
         if "descriptor" in federation.channels:
             self._spend({"enrolment/descriptor": federation.event("descriptor", self._largest)})
 

@@ -130,6 +130,7 @@ class Client:
             state = replace(
                 state, secret=take_briefs(self.federation, self._member, brief, round_index, state.secret, self.pins)
             )
+        state = self._without_lost(state)
         self._spend(message)
         reply, state = self._answer(message, mask, state, brief.request if brief is not None else request)
         return reply, replace(
@@ -150,11 +151,21 @@ class Client:
         return Member(self.name, self.identity, self.roster, self.federation.digest, self.entropy)
 
     def descriptor(self, state: ClientState) -> tuple[Tensor, ClientState]:
-        """This client's descriptor, computed at the first call and kept."""
+        """This client's descriptor, computed at the first call and kept; noised then, where it needs to be."""
         if len(state.descriptor) == 0:
             value = self.federation.describe(self.name, self.data)
+            if (noised := self.federation.home_descriptor) is not None:
+                released = noised.reveal(noised.protect(value, self.entropy))
+                value = self.federation.descriptor_of(released, self.federation.declared_by(self.name)).numpy()
             state = replace(state, descriptor=value)
         return torch.from_numpy(state.descriptor), state
+
+    def _without_lost(self, state: ClientState) -> ClientState:
+        """A descriptor that was spent and then lost is not drawn again: nothing is known of this client."""
+        lost = len(state.descriptor) == 0 and self.account is not None and self.account.knows("home/descriptor")
+        if self.federation.home_descriptor is None or not lost:
+            return state
+        return replace(state, descriptor=np.zeros(self.federation.descriptor.size(self.federation.network), np.float32))
 
     def _check(self, message: Request) -> Tensor:
         """Refuses a request that does not fit the federation, before anything is spent on it; returns the mask sent."""
@@ -226,7 +237,7 @@ class Client:
     def _releases(self, message: Request) -> dict[str, Event]:
         """What the reply to a request costs, by label."""
         federation = self.federation
-        first = {"preparation": federation.preparation.event()} if federation.preparation is not None else {}
+        first = federation.at_home(self.name)
         if isinstance(message, EnrolRequest):
             return {**first, "enrolment/descriptor": federation.event("descriptor", self.name)}
         rounds = range(message.round_index + 1) if federation.sampled else [message.round_index]
@@ -279,8 +290,9 @@ class Client:
             mask[None],
             resting=federation.rests(message.round_index),
             counted=federation.step.counted,
+            moves=federation.step.moves,
         )
-        return self._protect("update", value.astype(np.float32), state, asked, message), state
+        return self._protect("update", value, state, asked, message), state
 
     def _trained(self, given: Tensor, mask: Tensor, message: TrainRequest | PhiRequest) -> Tensor:
         federation = self.federation

@@ -88,6 +88,11 @@ class DpSGD:
                 "under DP-SGD use 'mse' or 'cosine'"
             )
 
+    @property
+    def record_bound(self) -> None:
+        """None: later steps go on from what a record moved. Its own noise covers that, and nothing else needs to."""
+        return None
+
     def event(self, size: int) -> Event:
         """The steps of one round, each a Poisson-sampled Gaussian on `size` coordinates."""
         step = GaussianDpEvent(self.noise_multiplier)

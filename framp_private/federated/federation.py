@@ -18,6 +18,7 @@ from framp_private.data.base import ClientData
 from framp_private.errors import PlanError
 from framp_private.federated.aggregation import Aggregation
 from framp_private.federated.descriptor import DescriptorRule
+from framp_private.federated.guarantees import check_guarantees
 from framp_private.federated.local_training import LocalTrainer
 from framp_private.federated.prototypes import PrototypeBound, Weighting
 from framp_private.federated.pullback import Pullback, ServerStep, contribution_size
@@ -27,10 +28,9 @@ from framp_private.models.target import TargetNetwork
 from framp_private.privacy.amplification import Cohorts, joint, over_sample
 from framp_private.privacy.claims import Unit
 from framp_private.privacy.events import Event, Relation
-from framp_private.protections.base import Channel, Interactive
+from framp_private.protections.base import Channel, Interactive, Protection
 from framp_private.protections.homomorphic.messages import KEY_HOLDER
 from framp_private.protections.plan import Plan
-from framp_private.protections.post_processed import PostProcessed
 from framp_private.randomness import Streams
 
 
@@ -102,7 +102,7 @@ class Federation:
                 "a server-side pullback needs each client's update, which a sum does not give: use pullback='client'"
             )
         self.plan.check(self.channels, per_client)
-        self._check_private()
+        check_guarantees(self)
         if KEY_HOLDER in self.budgets:
             raise PlanError(f"a client is named {KEY_HOLDER!r}: that is the party which decrypts; use another name")
         carriers = [self.plan.protection(channel).carrier for channel in self.channels]
@@ -215,76 +215,34 @@ class Federation:
         """Whom the guarantee needs to be honest: the weakest demand that holds for all channels."""
         if self.sampled:
             return "trusted server, who alone knows which clients took part"
-        if self.unit == "client":
-            views = {self.plan.protection(channel).server_view() for channel in self.channels}
-            return "; ".join(sorted(view.trust for view in views)) if self.secure else "trusted server"
-        return "any server: each client adds its own noise"
+        used = {channel: self.plan.protection(channel) for channel in self.channels}
+        shared = {each.server_view().trust for each in used.values() if each.noises_in_shares}
+        if shared:
+            return "; ".join(sorted(shared))
+        return "trusted server" if self.unit == "client" else "any server: each client adds its own noise"
 
     def planned(self, client: str) -> list[tuple[Event, int]]:
-        """Every release a client may make in this run, with its count: one per round and channel, then preparation."""
+        """Every release a client may make in this run, with its count: one per round and channel, and those once."""
         releases = [(self.event("descriptor", client), 1)] if "descriptor" in self.channels else []
         releases += [(event, self.rounds) for event in self.round_events(client).values()]
-        return [*releases, (self.preparation.event(), 1)] if self.preparation is not None else releases
+        return [*releases, *((event, 1) for event in self.at_home(client).values())]
 
-    def _check_private(self) -> None:
-        """Refuses sums over records whose terms no bound holds for, where noise would suggest that one did."""
-        edges = self._edges_alone()
-        events = {channel: self.event(channel, next(iter(self.budgets))) for channel in self.channels}
-        private = {
-            channel for channel, event in events.items() if event.private and event.unit == "record" and not edges
-        }
-        if private and self.declared is None:
-            raise PlanError("a record-level guarantee divides by declared record numbers: pass declared= to federate")
-        whole = {channel for channel, event in events.items() if event.private and event.unit == "client"}
-        if "update" in whole and (self.pullback is not Pullback.CLIENT or self.step.counted):
-            raise PlanError(
-                "client-level noise on the update clips each client's whole contribution in phi-space: use "
-                "pullback='client' and server.backbone='cohort_mean', so that no mask is part of it"
-            )
-        if private and self.personalised and self.pullback is Pullback.CLIENT:
-            raise PlanError(
-                "under a record-level guarantee the descriptor is noised once and spent even where it stays home: "
-                "use pullback='server'"
-            )
-        if "update" in private and self.trainer.event(0) is None:
-            raise PlanError(
-                "the update channel is noised for a bound on one record that plain training does not keep: under a "
-                "record-level guarantee train with DpSGD"
-            )
-        if self.cohorts == "poisson" and not whole:
-            raise PlanError(
-                "cohorts='poisson' amplifies a guarantee for whole clients, and this run has none: use cohorts='fixed'"
-            )
-        if self.sampled and any(not event.private for event in events.values()):
-            raise PlanError(
-                "a sample of clients amplifies nothing while a channel is in the clear: protect all of them"
-            )
-        if "descriptor" in private and not self.descriptor.public:
-            raise PlanError(
-                f"descriptor.encoder={self.descriptor.encoder!r} lets one record move all others' vectors: "
-                "under a record-level guarantee use 'frozen' or 'labels'"
-            )
-        if "prototypes" in private:
-            bound, clip = self.prototype_bound, getattr(self.plan.prototypes, "clip_norm", None)
-            if bound is None or clip is None or bound.clip_norm > clip:
-                raise PlanError(
-                    f"prototypes are noised for clip_norm={clip} and bounded by {bound}: the bound must be at most that"
-                )
-            if self.weighting != "counts" or self.prototype_records is not None:
-                raise PlanError(
-                    "noised prototypes are sums over all records: use alignment.prototypes=counts and no records limit"
-                )
+    def at_home(self, client: str) -> dict[str, Event]:
+        """What is spent before a client's first reply though it never leaves: replies are functions of it, by label."""
+        found = {"preparation": self.preparation.event()} if self.preparation is not None else {}
+        if self.home_descriptor is not None:
+            found["home/descriptor"] = self.home_descriptor.event((client,), self.descriptor.size(self.network))
+        return found
 
-    def _edges_alone(self) -> bool:
-        """Whether edges are what is protected: all noise is in the preparation, and the channels follow from it."""
-        prepared = self.preparation is not None and self.preparation.protects == "edges"
-        derived = {isinstance(self.plan.protection(channel), PostProcessed) for channel in self.channels}
-        if derived != {prepared} or (prepared and self.trainer.event(0) is not None):
-            raise PlanError(
-                "noised sums over edges and channels that cost nothing more go together: give every channel "
-                "PostProcessed() with preparation=Aggregation(protects='edges') and plain training, or none"
-            )
-        return prepared
+    @property
+    def home_descriptor(self) -> Protection | None:
+        """What noises a descriptor that stays home: masks, and so all other records' gradients, depend on it.
+
+        None where it is sent, where none is used, and where no single record is protected.
+        """
+        if not self.personalised or self.pullback is Pullback.SERVER:
+            return None
+        return self.plan.descriptor
 
     @property
     def personalised(self) -> bool:
@@ -338,7 +296,7 @@ class Federation:
     def update_size(self, budget: float) -> int:
         """How many numbers a client uploads on the update channel."""
         if self.pullback is Pullback.CLIENT:
-            return contribution_size(self.generator, self.step.counted)
+            return contribution_size(self.generator, self.step.counted, self.step.moves)
         return kept(self.network, budget) + self.network.n_parameters - self.network.n_maskable
 
     def prototypes_size(self) -> int:

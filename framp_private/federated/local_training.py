@@ -100,6 +100,10 @@ class LocalTrainer(Protocol):
     def alignment(self) -> Alignment:
         """The prototype term."""
 
+    @property
+    def record_bound(self) -> float | None:
+        """What adding or removing one record may move given minus trained by, in L2; None without a bound."""
+
     def event(self, size: int) -> Event | None:
         """What the trained weights of one round cost, for `size` kept coordinates; None if training adds no noise."""
 
@@ -149,6 +153,11 @@ class LocalSGD:
                 f"steps={self.steps}, batch_size={self.batch_size}, learning_rate={self.learning_rate}: "
                 "steps and step size are at least 0, a batch has at least one record"
             )
+
+    @property
+    def record_bound(self) -> None:
+        """None: a batch's mean gradient has no bound for each record."""
+        return None
 
     def event(self, size: int) -> Event | None:
         """None: no noise."""

@@ -118,6 +118,21 @@ class MaskedOptimizer(DPOptimizer):  # type: ignore[misc]
         self._network.gradient.div_(self.expected_batch_size)
 
 
+def summed_clipped(
+    network: TargetNetwork, mask: Tensor, loss: Loss, clip_norm: float, mode: Mode
+) -> tuple[Tensor, float]:
+    """(n_parameters,) sum of per-record gradients, each cut to the mask and clipped; and the share that was clipped."""
+    seen = [0.0]
+
+    def factors(squared_norms: Tensor) -> Tensor:
+        seen.append(float((squared_norms > clip_norm**2).double().mean()))
+        return clip_factors(squared_norms, clip_norm)
+
+    full = bool(mask.all())
+    found = _SUMS[chosen(mode, network, full)](network, loss, None if full else mask.float(), factors)
+    return found, seen[-1]
+
+
 def _bookkeeping(network: TargetNetwork, loss: Loss, mask: Tensor | None, factors: Factors) -> Tensor:
     with recording(network.module) as calls:
         loss(network.module).sum().backward()  # type: ignore[no-untyped-call]

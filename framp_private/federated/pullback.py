@@ -8,7 +8,8 @@ descriptor stays home). Both fill the same vector::
     contribution = [ J^T delta on theta_0 | J^T delta on psi | mask as 0/1 ]      n_target + n_psi (+ n_target)
 
 The last part counts how many clients trained each coordinate, so that theta_0 can move by a per-coordinate mean. It is
-left out where theta_0 moves by the cohort's mean: under client-level noise a mask would fill the whole clip.
+left out where theta_0 moves by the cohort's mean: under client-level noise a mask would fill the whole clip. The part
+on psi is left out in a run in which psi never moves.
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ class Pullback(Enum):
     CLIENT = "client"
 
 
-def contribution_size(generator: Generator, counted: bool = True) -> int:
-    """Length of a contribution, with or without its mask."""
-    return generator.n_phi + (generator.n_target if counted else 0)
+def contribution_size(generator: Generator, counted: bool = True, moves: bool = True) -> int:
+    """Length of a contribution, with or without its mask, with or without psi."""
+    return (generator.n_phi if moves else generator.n_target) + (generator.n_target if counted else 0)
 
 
 def contributions(
@@ -47,6 +48,7 @@ def contributions(
     *,
     resting: bool = False,
     counted: bool = True,
+    moves: bool = True,
 ) -> np.ndarray:
     """The summed contribution of n clients, float64.
 
@@ -56,13 +58,13 @@ def contributions(
         deltas: (n, n_target) given minus trained weights, zero outside the (n, n_target) bool masks.
         resting: psi is where it started and stays there this round, so g is zero and J^T delta on psi is not needed:
             it is left zero.
-        counted: whether the masks are part of it.
+        counted: whether the masks are part of it. moves: whether psi moves in any round of the run.
     """
-    total = np.zeros(contribution_size(generator, counted))
+    total = np.zeros(contribution_size(generator, counted, moves))
     pulled = deltas.sum(0) if resting else generator.pullback(phi, descriptors, budgets, deltas)
     total[: len(pulled)] = pulled
     if counted:
-        total[generator.n_phi :] = masks.sum(0)
+        total[-generator.n_target :] = masks.sum(0)
     return total
 
 
@@ -107,8 +109,8 @@ class ServerStep:
 
     def update(self, generator: Generator, total: np.ndarray, planned: int) -> tuple[Tensor, Tensor]:
         """(step of theta_0, gradient of psi) from a summed contribution and the planned cohort size."""
-        n = generator.n_target
-        deltas, pulled, counts = total[:n], total[n : generator.n_phi], total[generator.n_phi :]
+        n, end = generator.n_target, generator.n_phi if self.moves else generator.n_target
+        deltas, pulled, counts = total[:n], total[n:end], total[end:]
         divisor = np.maximum(counts, 1) if self.counted else planned
         return torch.from_numpy(deltas / divisor).float(), torch.from_numpy(pulled / planned).float()
 
@@ -130,6 +132,11 @@ class ServerStep:
     def counted(self) -> bool:
         """Whether contributions carry masks."""
         return self.backbone == "coordinate_mean"
+
+    @property
+    def moves(self) -> bool:
+        """Whether psi moves in any round."""
+        return self.start < 1
 
     def rests(self, progress: float) -> bool:
         """Whether psi stays where it is at this point of the run."""

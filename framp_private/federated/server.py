@@ -13,7 +13,7 @@ from framp_private.errors import ProtocolError
 from framp_private.federated.federation import Federation
 from framp_private.federated.messages import PhiRequest, TrainRequest
 from framp_private.federated.prototypes import GlobalPrototypes
-from framp_private.federated.pullback import Pullback, StepState, contribution_size, contributions
+from framp_private.federated.pullback import Pullback, StepState, contributions
 from framp_private.models.mask_coding import decode_mask, encode_mask
 from framp_private.models.submodel import Moments
 from framp_private.privacy.sampling import poisson_sample, uniform_sample
@@ -116,6 +116,7 @@ class SubmodelRequests(Mapping[str, bytes]):
             masks,
             resting=resting,
             counted=federation.step.counted,
+            moves=federation.step.moves,
         )
 
 
@@ -168,7 +169,7 @@ def value_sizes(federation: Federation) -> dict[Channel, int | None]:
     """How many numbers each client owes on each channel; None where it depends on the client's budget."""
     update = None
     if federation.pullback is Pullback.CLIENT:
-        update = contribution_size(federation.generator, federation.step.counted)
+        update = federation.update_size(1.0)
     return {"update": update, "prototypes": federation.prototypes_size()}
 
 

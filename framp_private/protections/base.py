@@ -159,13 +159,15 @@ class Protection(Protocol):
     """See the module docstring. Implementations are frozen dataclasses.
 
     `randomised` says that `protect` draws from `Entropy`, so that what it made must be stored and resent,
-    never made again. `noises_total` says that the server draws noise, so that no round may be repeated once what
-    came of it was sent. Where the clip adapts from round to round, `starting_clip` is positive, `at` is the protection
-    with the clip of some round, and `after` the clip of the next.
+    never made again. `noises_in_shares` says that the guarantee needs others to add their noise. `noises_total` says
+    that the server draws noise, so that no round may be repeated once what came of it was sent. Where the clip adapts
+    from round to round, `starting_clip` is positive, `at` is the protection with the clip of some round, and `after`
+    the clip of the next.
     """
 
     randomised: ClassVar[bool]
     noises_total: ClassVar[bool] = False
+    noises_in_shares: ClassVar[bool] = False
 
     @property
     def carrier(self) -> Protection:

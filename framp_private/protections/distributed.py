@@ -1,4 +1,4 @@
-"""Noise that clients add before a secure sum, so that nobody has to be trusted with it: unit client.
+"""Noise that clients add before a secure sum, so that nobody has to be trusted with it: unit client or record.
 
 Each client clips its contribution, rounds it to a grid and adds a discrete Gaussian of its own; the server opens the
 sum of all (Kairouz, Liu and Steinke 2021, arXiv 2102.06387, "the distributed discrete Gaussian")::
@@ -7,6 +7,9 @@ sum of all (Kairouz, Liu and Steinke 2021, arXiv 2102.06387, "the distributed di
        ->  r = round y up or down at random, again until |r| <= D      D^2 = (C/g)^2 + d/4 + C/g + sqrt(d)/2
        ->  r + N_Z(0, s^2)                s^2 = (z C / g)^2 / (n_min - t)
     sum of those of all survivors, in the ring, times g
+
+For single records, x is a sum over a client's records, each of which moves it by C at most: it is not clipped as a
+whole but rounded to the nearest integers, and D = C / g + sqrt(d), as a record may change how every coordinate rounds.
 
 n_min clients survive at least, or nothing is opened: the secure sum's rule, which clients enforce themselves. t clients
 may tell others their share of the noise. So the sum holds at least n_min - t unknown shares, whose variance is (z C)^2.
@@ -24,6 +27,7 @@ from dp_accounting import ZCDpEvent
 
 from framp_private.crypto.ring import Ring
 from framp_private.errors import PlanError, PrivacyParameterError
+from framp_private.privacy.claims import Unit
 from framp_private.privacy.clipping import clip_vector
 from framp_private.privacy.discrete import discrete_gaussian
 from framp_private.privacy.events import Event
@@ -38,16 +42,19 @@ FAR = 20.0
 
 @dataclass(frozen=True)
 class DistributedGaussian(Gaussian):
-    """Clients clip their contributions as a whole and add integer noise, in shares, before they are summed.
+    """Clients add integer noise, in shares, to contributions that are bounded, before they are summed.
 
-    Guarantees: unit client, add/remove, against a server that follows the protocol, everybody who sees the sum, and
+    Guarantees: add/remove of the `unit`, against a server that follows the protocol, everybody who sees the sum, and
     `colluding` clients, however many drop out. Contributions that are not finite count as zero.
 
     Args:
-        clip_norm: L2 bound on one client's contribution, in (0, inf).
+        clip_norm: L2 bound on one client's contribution, which is clipped to it, or on one record's share of the
+            contribution, which whoever formed it has seen to; in (0, inf).
         noise_multiplier: of the noise that is unknown to all who collude, standard deviation over clip_norm.
         inner: the secure sum; it says how many survive at least.
         colluding: clients who may give their shares of the noise away, at least 1: each knows its own.
+        unit: whose contribution `clip_norm` bounds. records: for records, how many a client's sum has room for; sums
+            beyond are cut off at that size, coordinate by coordinate, which moves no record's share further.
         fineness: grid steps to one clip_norm / sqrt(d), at least 1; more costs bits and saves next to nothing.
 
     Raises:
@@ -57,16 +64,19 @@ class DistributedGaussian(Gaussian):
     inner: SecAgg = field(default_factory=SecAgg)
     colluding: int = 1
     fineness: float = 100.0
+    unit: Unit = "client"
+    records: int = 1
     randomised: ClassVar[bool] = True
+    noises_in_shares: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not isinstance(self.inner, SecAgg):
             raise PlanError(f"distributed noise goes into the integers of SecAgg, not of {type(self.inner).__name__}")
-        if self.colluding < 1 or not 1 <= self.fineness < math.inf:
+        if self.colluding < 1 or not 1 <= self.fineness < math.inf or self.records < 1:
             raise PrivacyParameterError(
-                f"colluding={self.colluding}, fineness={self.fineness}: both are at least 1, as every client knows its "
-                "own share"
+                f"colluding={self.colluding}, fineness={self.fineness}, records={self.records}: all are at least 1, as "
+                "every client knows its own share"
             )
 
     def check(self, cohort: int, guarded: bool) -> None:
@@ -90,8 +100,10 @@ class DistributedGaussian(Gaussian):
         return self.clip_norm / (self.fineness * math.sqrt(max(1, size)))
 
     def bound(self, size: int) -> float:
-        """D: the largest norm of a rounded contribution, in units (ibid., section on rounding, beta = exp(-1/2))."""
+        """D: how far one client or record moves the integers (ibid., section on rounding, beta = exp(-1/2))."""
         scaled, side = self.clip_norm / self.grid(size), math.sqrt(max(1, size))
+        if self.unit == "record":
+            return scaled + side
         return min(math.sqrt(scaled**2 + side**2 / 4 + scaled + side / 2), scaled + side)
 
     def share_deviation(self, size: int, cohort: int) -> float:
@@ -100,16 +112,29 @@ class DistributedGaussian(Gaussian):
 
     def ring(self, size: int, cohort: int) -> Ring:
         """Integers in which no sum of a cohort wraps."""
-        room = math.ceil(self.bound(size) + FAR * self.share_deviation(size, cohort))
+        room = math.ceil(self._largest(size) + FAR * self.share_deviation(size, cohort))
         return Ring.fitting(cohort, float(room), 1.0)
+
+    def _largest(self, size: int) -> float:
+        """The largest size of a client's integers before noise."""
+        return self.bound(size) if self.unit == "client" else self.records * self.clip_norm / self.grid(size) + 1
+
+    def rounded(self, value: np.ndarray, entropy: Entropy) -> np.ndarray:
+        """(n,) int64 the contribution in units, before noise; entries that are not finite count as zero."""
+        flat, grid = np.ravel(value), self.grid(value.size)
+        if self.unit == "client":
+            scaled = clip_vector(flat, self.clip_norm).astype(np.float64) / grid
+            return conditional_rounding(scaled, self.bound(value.size), entropy)
+        finite = np.nan_to_num(np.asarray(flat, np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+        most = math.floor(self._largest(value.size))
+        return np.clip(np.rint(finite / grid), -most, most).astype(np.int64)
 
     def protect(self, value: np.ndarray, entropy: Entropy, seat: Seat | None = None) -> bytes:
         """The masked, noised contribution; call it once per release."""
         if seat is None:
             raise PlanError("a secure sum is no single message: it takes a round's keys")
         size = value.size
-        scaled = clip_vector(np.ravel(value), self.clip_norm).astype(np.float64) / self.grid(size)
-        rounded = conditional_rounding(scaled, self.bound(size), entropy)
+        rounded = self.rounded(value, entropy)
         noise = discrete_gaussian(size, self.share_deviation(size, seat.planned), entropy)
         ring = self.ring(size, seat.planned)
         return self.inner.mask(np.clip(rounded + noise, -ring.levels, ring.levels), ring, seat)
@@ -138,7 +163,7 @@ class DistributedGaussian(Gaussian):
         tau = 10 * math.fsum(math.exp(-2 * (math.pi * s) ** 2 * k / (k + 1)) for k in range(1, count))
         ratio = bound / (math.sqrt(count) * s)
         epsilon = min(math.sqrt(ratio**2 + tau * size / 2), ratio + tau * math.sqrt(size))
-        return Event(ZCDpEvent(epsilon**2 / 2), "client")
+        return Event(ZCDpEvent(epsilon**2 / 2), self.unit)
 
     def server_view(self) -> ServerView:
         """Noised sums alone."""

@@ -413,7 +413,7 @@ def test_a_smaller_cohort_is_not_amplified_against_a_server_that_sees_it() -> No
         ({"clients": 2}, "minimum"),
         ({"secagg": {"survivors": 0.0, "colluding": 8}}, "no share of the noise"),
         ({"secagg": {"threshold": 0.5, "corrupt": 0.4}}, "two views"),
-        ({"privacy": {"unit": "record"}}, "does not keep"),
+        ({"privacy": {"unit": "record"}}, "local_steps=1"),
     ],
 )
 def test_settings_that_contradict_distributed_noise_are_refused(assignments: dict[str, object], reason: str) -> None:

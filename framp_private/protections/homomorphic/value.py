@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -182,15 +183,12 @@ class BFVSum(EncryptedSum):
         lemma 1).
         """
         levels = self.ring(cohort).levels
-        for degree in (4096, 8192, 16384):
-            modulus = batching_prime(degree, 2 * cohort * levels + 1)
-            error = cohort * (Parameters("bfv", degree, (30,), 30).fresh_error + 2)
-            found = _chain(degree, (2 * modulus * error).bit_length() + 1)
-            if found is not None:
-                return Parameters("bfv", degree, found, found[0], plain_modulus=modulus)
-        raise PrivacyParameterError(
-            f"bound={self.bound} at step={self.step} for {cohort} clients fits no ring: take a larger step"
-        )
+        found = _bfv_parameters(levels, cohort)
+        if found is None:
+            raise PrivacyParameterError(
+                f"bound={self.bound} at step={self.step} for {cohort} clients fits no ring: take a larger step"
+            )
+        return found
 
     def unit(self, cohort: int) -> float:
         """The step."""
@@ -288,6 +286,18 @@ class CKKSSum(EncryptedSum):
         exact = np.rint(encryption.decrypted_sum(vectors, size) / unit)
         noise = standard_gaussian(size, entropy).numpy() * (self.holder_deviation(size, cohort) / unit)
         return np.asarray(exact + np.rint(noise), np.int64)
+
+
+@lru_cache(maxsize=64)
+def _bfv_parameters(levels: int, cohort: int) -> Parameters | None:
+    """See `BFVSum.parameters`; finding a prime costs as much as an encryption."""
+    for degree in (4096, 8192, 16384):
+        modulus = batching_prime(degree, 2 * cohort * levels + 1)
+        error = cohort * (Parameters("bfv", degree, (30,), 30).fresh_error + 2)
+        found = _chain(degree, (2 * modulus * error).bit_length() + 1)
+        if found is not None:
+            return Parameters("bfv", degree, found, found[0], plain_modulus=modulus)
+    return None
 
 
 def _chain(degree: int, bits: int) -> tuple[int, ...] | None:
