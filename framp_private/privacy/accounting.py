@@ -27,6 +27,7 @@ from dp_accounting.rdp.rdp_privacy_accountant import DEFAULT_RDP_ORDERS
 
 from framp_private.privacy.events import Relation, event_of
 from framp_private.privacy.noise import TAIL
+from framp_private.privacy.skellam import SkellamDpEvent, renyi
 
 ORDERS = (*range(2, 65), *range(72, 257, 8), 320, 384, 512, 768, 1024)
 """Integer RDP orders: a run-time check adds these up."""
@@ -127,11 +128,14 @@ def _convert(orders: tuple[float, ...], vector: np.ndarray, delta: float) -> flo
 
 @lru_cache(maxsize=4096)
 def _rdp(leaf: str, relation: Relation, orders: tuple[float, ...]) -> np.ndarray:
+    event = event_of(leaf)
+    if isinstance(event, SkellamDpEvent):  # its bound is for a shift, which replacing a unit is not
+        return renyi(event, orders) if relation == "add/remove" else np.full(len(orders), math.inf)
     accountant, log = RdpAccountant(orders, _RELATIONS[relation]), logging.getLogger("absl")
     level = log.level
     try:
         log.setLevel(logging.ERROR)  # a fractional order that does not converge is left out, which is a valid bound
-        accountant.compose(event_of(leaf))
+        accountant.compose(event)
     except UnsupportedEventError:
         return np.full(len(orders), math.inf)
     finally:

@@ -50,16 +50,16 @@ def discrete_gaussian(count: int, sigma: float, entropy: Entropy) -> np.ndarray:
 def _accepted(proposals: int, sigma: float, entropy: Entropy) -> np.ndarray:
     """What remains of so many proposals, in order."""
     scale = math.floor(sigma) + 1
-    sizes = _geometric(_words(proposals, entropy), scale, entropy)
-    negative = _words(proposals, entropy) >> np.uint64(63) == 1
+    sizes = geometric(words_of(proposals, entropy), scale, entropy)
+    negative = words_of(proposals, entropy) >> np.uint64(63) == 1
     keep = ~(negative & (sizes == 0))
     sizes, negative = sizes[keep], negative[keep]
-    keep = _bernoulli(_words(len(sizes), entropy), sizes, sigma, scale, entropy)
+    keep = _bernoulli(words_of(len(sizes), entropy), sizes, sigma, scale, entropy)
     signed: np.ndarray = np.where(negative[keep], -sizes[keep], sizes[keep])
     return signed
 
 
-def _geometric(words: np.ndarray, scale: int, entropy: Entropy) -> np.ndarray:
+def geometric(words: np.ndarray, scale: int, entropy: Entropy) -> np.ndarray:
     """(n,) floor(-scale ln U): P(x) proportional to exp(-x / scale) on 0, 1, 2, ..."""
     uniform = (words.astype(np.float64) + 0.5) * 2.0**-_BITS
     value = -scale * np.log(uniform)
@@ -92,7 +92,7 @@ def _exact_floor(word: int, scale: int, entropy: Entropy) -> int:
     def floor_of(uniform: Fraction, digits: int) -> int:
         return math.floor(-scale * _decimal(uniform, digits).ln())
 
-    return _decided(word, entropy, floor_of)
+    return decided(word, entropy, floor_of)
 
 
 def _exact_below(word: int, size: int, sigma: float, scale: int, entropy: Entropy) -> bool:
@@ -103,10 +103,10 @@ def _exact_below(word: int, size: int, sigma: float, scale: int, entropy: Entrop
     def below(uniform: Fraction, digits: int) -> int:
         return int(_decimal(uniform, digits) < (-_decimal(exponent, digits)).exp())
 
-    return bool(_decided(word, entropy, below))
+    return bool(decided(word, entropy, below))
 
 
-def _decided(word: int, entropy: Entropy, of: Callable[[Fraction, int], int]) -> int:
+def decided(word: int, entropy: Entropy, of: Callable[[Fraction, int], int]) -> int:
     """The value of a monotone function of U once both ends of what is known of U agree on it."""
     bits = _BITS
     while True:
@@ -123,8 +123,8 @@ def _decimal(value: Fraction, digits: int) -> Decimal:
     return Decimal(value.numerator) / Decimal(value.denominator)
 
 
-def _words(count: int, entropy: Entropy) -> np.ndarray:
-    """(count,) uint64 uniform words."""
+def words_of(count: int, entropy: Entropy) -> np.ndarray:
+    """(count,) uint64 uniform words, from `entropy`."""
     buffer = bytearray(8 * count)
     if count:
         entropy.keystream().fill(buffer)

@@ -18,6 +18,7 @@ from dp_accounting import ComposedDpEvent, DpEvent, NonPrivateDpEvent, NoOpDpEve
 
 from framp_private.errors import LedgerError, PrivacyParameterError
 from framp_private.privacy.claims import Unit
+from framp_private.privacy.skellam import SkellamDpEvent
 
 Relation = Literal["add/remove", "replace-one", "add/remove edge"]
 RELATIONS: tuple[Relation, ...] = ("add/remove", "replace-one", "add/remove edge")
@@ -37,7 +38,7 @@ _KNOWN: dict[str, type[DpEvent]] = {
         "SelfComposedDpEvent",
         "ZCDpEvent",
     )
-}
+} | {"SkellamDpEvent": SkellamDpEvent}
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ def leaves(mechanism: DpEvent, count: int = 1) -> Counter[str]:
 def _check_parameters(mechanism: DpEvent) -> None:
     """Refuses an elementary event that no accountant can price."""
     q = getattr(mechanism, "sampling_probability", 0.5)
-    noise = [getattr(mechanism, name, 1.0) for name in ("noise_multiplier", "rho")]
+    noise = [getattr(mechanism, name, 1.0) for name in ("noise_multiplier", "rho", "variance", "l2", "l1")]
     if not 0 <= q <= 1 or not all(0 <= value < math.inf for value in noise):
         raise PrivacyParameterError(f"{mechanism} has a rate outside [0, 1] or noise that is negative or not finite")
     inner = getattr(mechanism, "event", None)

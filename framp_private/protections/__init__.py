@@ -8,7 +8,10 @@ from framp_private.protections.base import (
     Total as Total,
 )
 from framp_private.protections.central import AdaptiveClip as AdaptiveClip, CentralGaussian as CentralGaussian
-from framp_private.protections.distributed import DistributedGaussian as DistributedGaussian
+from framp_private.protections.distributed import (
+    DistributedGaussian as DistributedGaussian,
+    DistributedSkellam as DistributedSkellam,
+)
 from framp_private.protections.gaussian import LocalGaussian as LocalGaussian, chain as chain
 from framp_private.protections.homomorphic import BFVSum as BFVSum, CKKSSum as CKKSSum
 from framp_private.protections.plain import PlainSum as PlainSum

@@ -31,17 +31,19 @@ from framp_private.privacy.claims import Unit
 from framp_private.privacy.clipping import clip_vector
 from framp_private.privacy.discrete import discrete_gaussian
 from framp_private.privacy.events import Event
+from framp_private.privacy.skellam import SkellamDpEvent, skellam
 from framp_private.protections.base import Exchange, Lift, Meeting, Seat, ServerView, Session, Total
 from framp_private.protections.gaussian import Gaussian
 from framp_private.protections.secagg.value import SecAgg
 from framp_private.randomness import Entropy
 
 FAR = 20.0
-"""Standard deviations of one client's noise that the ring has room for; more has probability below 2^-280."""
+"""Standard deviations of one client's noise that the ring has room for: more, which is cut off, has probability below
+2^-280, and below 2^-190 for Skellam noise of a variance of 400 or more."""
 
 
 @dataclass(frozen=True)
-class DistributedGaussian(Gaussian):
+class Distributed(Gaussian):
     """Clients add integer noise, in shares, to contributions that are bounded, before they are summed.
 
     Guarantees: add/remove of the `unit`, against a server that follows the protocol, everybody who sees the sum, and
@@ -135,7 +137,7 @@ class DistributedGaussian(Gaussian):
             raise PlanError("a secure sum is no single message: it takes a round's keys")
         size = value.size
         rounded = self.rounded(value, entropy)
-        noise = discrete_gaussian(size, self.share_deviation(size, seat.planned), entropy)
+        noise = self.share(size, seat.planned, entropy)
         ring = self.ring(size, seat.planned)
         return self.inner.mask(np.clip(rounded + noise, -ring.levels, ring.levels), ring, seat)
 
@@ -152,6 +154,26 @@ class DistributedGaussian(Gaussian):
             raise PlanError("a secure sum takes values of one size")
         return _Scaled(self.inner.session(cohort, size, lift, meeting, self.ring(size, len(cohort))), self.grid(size))
 
+    def share(self, size: int, cohort: int, entropy: Entropy) -> np.ndarray:
+        """(size,) int64 one client's noise, of `share_deviation`, in units."""
+        raise NotImplementedError
+
+    def server_view(self) -> ServerView:
+        """Noised sums alone."""
+        view = self.inner.server_view()
+        given = "1 client gives its" if self.colluding == 1 else f"{self.colluding} clients give their"
+        trust = f"{view.trust}, of whom at most {given} noise away"
+        return replace(view, trust=trust)
+
+
+@dataclass(frozen=True)
+class DistributedGaussian(Distributed):
+    """Shares are discrete Gaussians, whose sum is close to one, and accounted as far from it as it is."""
+
+    def share(self, size: int, cohort: int, entropy: Entropy) -> np.ndarray:
+        """See `Distributed`."""
+        return discrete_gaussian(size, self.share_deviation(size, cohort), entropy)
+
     def event(self, cohort: Sequence[str], size: int = 0) -> Event:
         """Concentrated DP of a sum of n discrete Gaussians of deviation s (ibid., theorem 1).
 
@@ -165,12 +187,23 @@ class DistributedGaussian(Gaussian):
         epsilon = min(math.sqrt(ratio**2 + tau * size / 2), ratio + tau * math.sqrt(size))
         return Event(ZCDpEvent(epsilon**2 / 2), self.unit)
 
-    def server_view(self) -> ServerView:
-        """Noised sums alone."""
-        view = self.inner.server_view()
-        given = "1 client gives its" if self.colluding == 1 else f"{self.colluding} clients give their"
-        trust = f"{view.trust}, of whom at most {given} noise away"
-        return replace(view, trust=trust)
+
+@dataclass(frozen=True)
+class DistributedSkellam(Distributed):
+    """Shares are Skellam, whose sum is Skellam exactly (Agarwal, Kairouz and Liu 2021, arXiv 2110.04995).
+
+    Its tails are heavier than a Gaussian's, which costs where a unit of the grid is not small against the noise.
+    """
+
+    def share(self, size: int, cohort: int, entropy: Entropy) -> np.ndarray:
+        """See `Distributed`."""
+        return skellam(size, self.share_deviation(size, cohort) ** 2, entropy)
+
+    def event(self, cohort: Sequence[str], size: int = 0) -> Event:
+        """The sum of all unknown shares; integers at most D apart in L2 are at most min(D^2, sqrt(d) D) apart in L1."""
+        bound = self.bound(size)
+        variance = self.unknown(len(cohort)) * self.share_deviation(size, len(cohort)) ** 2
+        return Event(SkellamDpEvent(variance, bound, min(bound**2, math.sqrt(size) * bound)), self.unit)
 
 
 class _Scaled(Session):

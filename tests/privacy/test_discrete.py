@@ -85,7 +85,7 @@ def test_next_to_a_boundary_the_floor_is_decided_exactly(scale: int, size: int) 
     cases = {word - 1: size, word + 1: size - 1}
     for at, expected in cases.items():
         assert discrete._exact_floor(at, scale, Bits()) == expected
-        assert discrete._geometric(np.array([at], np.uint64), scale, Bits())[0] == expected
+        assert discrete.geometric(np.array([at], np.uint64), scale, Bits())[0] == expected
     assert discrete._exact_floor(word, scale, Bits(max(rest - 5, 0))) == size
     assert discrete._exact_floor(word, scale, Bits(min(rest + 5, 2**64 - 1))) == size - 1
 
