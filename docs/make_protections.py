@@ -9,16 +9,21 @@ from pathlib import Path
 
 from framp_private import LocalSGD
 from framp_private.federated.dp_sgd import DpSGD, GraphDpSGD
+from framp_private.federated.gradient_sum import GradientSum
 from framp_private.privacy.events import Event
 from framp_private.protections import (
     AdaptiveClip,
+    BFVSum,
     CentralGaussian,
+    CKKSSum,
     DistributedGaussian,
+    DistributedSkellam,
     LocalGaussian,
     PlainSum,
     PostProcessed,
     Protection,
     SecAgg,
+    chain,
 )
 
 PROTECTIONS: tuple[Protection, ...] = (
@@ -29,11 +34,18 @@ PROTECTIONS: tuple[Protection, ...] = (
     CentralGaussian(1.0, 1.1, adaptive=AdaptiveClip()),
     SecAgg(),
     DistributedGaussian(1.0, 1.1, SecAgg(survivors=0.7)),
+    DistributedGaussian(0.1, 3.8, SecAgg(survivors=0.7), unit="record", records=56),
+    DistributedSkellam(1.0, 1.1, SecAgg(survivors=0.7)),
+    BFVSum(),
+    BFVSum(key_holder="clients"),
+    CKKSSum(),
+    chain(LocalGaussian(1.0, 4.0), BFVSum(bound=100.0, step=0.05, beyond="clip")),
 )
 TRAINERS = (
     LocalSGD(),
     DpSGD(steps=10, sampling_probability=0.1, noise_multiplier=1.5),
     GraphDpSGD(steps=10, sampling_probability=0.1, noise_multiplier=1.5),
+    GradientSum(),
 )
 HEAD = """# Protections
 
@@ -52,8 +64,8 @@ VIEW = """
 """
 TAIL = """
 `DpSGD` is a trainer: it noises the update channel at its source, so `PlainSum` may carry what it made. A channel
-without a protection stops the plan. `SecAgg` adds no noise by itself: what goes into it, or onto its sum, does.
-Encryption is not there yet.
+without a protection stops the plan. `SecAgg`, `BFVSum` and `CKKSSum` add no noise for records or clients by themselves:
+what goes into them does. `GradientSum` bounds what one record adds, and leaves the noise to `DistributedGaussian`.
 """
 
 

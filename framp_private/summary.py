@@ -34,6 +34,10 @@ class Seconds:
             self.phases[phase] = self.phases.get(phase, 0.0) + perf_counter() - start
 
 
+OBSERVED = ("clip_fraction", "signal_to_noise", "saturated")
+"""What clients measure of a channel: records that were clipped, signal over noise, coordinates cut off at a bound."""
+
+
 def summarise(
     simulation: Simulation,
     rows: Sequence[Mapping[str, Any]],
@@ -85,7 +89,9 @@ def _channels(simulation: Simulation) -> dict[str, dict[str, Any]]:
         return {}
     rows = channel_costs(simulation.federation, delta)
     for channel, row in rows.items():
-        row |= {name: simulation.observed.mean(channel, name) for name in ("clip_fraction", "signal_to_noise")}
+        row |= {
+            name: simulation.observed.mean(channel, name) for name in ("clip_fraction", "signal_to_noise", "saturated")
+        }
     return rows
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -329,6 +330,7 @@ class Client:
         member = replace(self._member, pin=self.pins.get(place)) if self._member is not None else None
         held = state.secret.get(place, b"")
         alike = asked_alike(self.federation, asked)
+        saturated = partial(self.observe, channel, "saturated") if self.observe is not None else None
         return protection.protect(
-            value, self.entropy, Seat(channel, self.federation.cohort, held, alike, round_index, member)
+            value, self.entropy, Seat(channel, self.federation.cohort, held, alike, round_index, member, saturated)
         )

@@ -129,7 +129,8 @@ class Seat:
     """One channel's place in a round, at a client.
 
     planned: size of the cohort. held: what its protocol keeps. asked: the request that the value answers.
-    round_index: of the run. member: who sits there, for protocols that sign.
+    round_index: of the run. member: who sits there, for protocols that sign. saturated: takes the share of a value's
+    coordinates that were cut off at a bound.
     """
 
     channel: Channel
@@ -138,6 +139,14 @@ class Seat:
     asked: bytes = field(repr=False)
     round_index: int = 0
     member: Member | None = field(default=None, repr=False)
+    saturated: Callable[[float], None] | None = field(default=None, repr=False)
+
+    def cut(self, values: np.ndarray, bound: float) -> np.ndarray:
+        """float64 values cut off at -bound and bound, zero where not finite; and counts how many were."""
+        exact = np.asarray(values, np.float64)
+        if self.saturated is not None and exact.size:
+            self.saturated(1.0 - float(np.mean(np.abs(exact) <= bound)))
+        return np.clip(np.nan_to_num(exact, nan=0.0, posinf=0.0, neginf=0.0), -bound, bound)
 
 
 class Session(Protocol):

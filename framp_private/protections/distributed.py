@@ -139,7 +139,7 @@ class Distributed(Gaussian):
         rounded = self.rounded(value, entropy)
         noise = self.share(size, seat.planned, entropy)
         ring = self.ring(size, seat.planned)
-        return self.inner.mask(np.clip(rounded + noise, -ring.levels, ring.levels), ring, seat)
+        return self.inner.mask(seat.cut(rounded + noise, ring.levels), ring, seat)
 
     def reveal(self, payload: bytes) -> np.ndarray:
         """Refused: the server sees no client's value."""

@@ -33,8 +33,18 @@ SEEN = (
 """What the server of a client-level run saw: of a trusted one, and of one that clients noise their sums against."""
 
 
+SHARED = (
+    "Every sum that was opened, and everything that came of it, is distributed nearly as if any one of the records had "
+    "not been there: no test of whether it was can do better than epsilon and delta allow, whoever sees the sums. For "
+    "a person with records at several clients the epsilons add up."
+)
+"""A claim for records that hide behind noise from many clients."""
+
+
 def meaning_of(claim: Claim) -> str:
     """A claim in words."""
+    if claim.unit == "record" and claim.trust_model.startswith("honest-but-curious"):
+        return SHARED + SEEN[1]
     trusted = claim.trust_model.startswith("trusted server")
     return MEANINGS[claim.unit] + (SEEN[0 if trusted else 1] if claim.unit == "client" else "")
 

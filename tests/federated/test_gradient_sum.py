@@ -25,6 +25,7 @@ from framp_private import (
     run_config,
     secure_sum,
 )
+from framp_private.assemble import federation_of
 from framp_private.errors import ConfigError, PlanError, PrivacyParameterError
 from framp_private.federated.accounts import Accounts
 from framp_private.federated.descriptor import DescriptorRule
@@ -34,10 +35,12 @@ from framp_private.federated.local_training import AtHome
 from framp_private.federated.prototypes import GlobalPrototypes, PrototypeBound
 from framp_private.federated.pullback import Pullback
 from framp_private.models.prior import ClassPrior
-from framp_private.models.target import TargetNetwork as Network
+from framp_private.models.target import TargetNetwork
+from framp_private.models.vision import lenet, small_cnn
 from framp_private.privacy import accounting
 from framp_private.privacy.events import Budget, leaves
 from framp_private.protections import BFVSum, DistributedGaussian, LocalGaussian, PlainSum, Plan, SecAgg, chain
+from framp_private.protections.base import Seat
 from framp_private.randomness import Entropy, Streams
 from framp_private.simulation import Simulation
 from framp_private.transcript import Transcript, read_transcript
@@ -50,14 +53,14 @@ CLIP, RATE, RECORDS = 0.7, 2.0, 30
 TRAINER = GradientSum(CLIP, RATE, RECORDS, Alignment(0.3))
 
 
-def delta(network: Network, data: ClientData, mask: torch.Tensor, trainer: GradientSum = TRAINER) -> torch.Tensor:
+def delta(network: TargetNetwork, data: ClientData, mask: torch.Tensor, trainer: GradientSum = TRAINER) -> torch.Tensor:
     weights = network.initial_weights(Streams(0)) * mask
     made = GlobalPrototypes(torch.ones(network.n_classes, network.feature_dim), torch.ones(network.n_classes).bool())
     trained = trainer.train(network, weights, mask, data, made, Streams(0), 0.0, AtHome(Entropy(), 1))
     return weights.double() - trained
 
 
-def some(network: Network, seed: int = 0) -> torch.Tensor:
+def some(network: TargetNetwork, seed: int = 0) -> torch.Tensor:
     mask = torch.rand(network.n_parameters, generator=torch.Generator().manual_seed(seed)) < 0.6
     return mask | ~network.maskable
 
@@ -321,6 +324,8 @@ def test_the_preset_protects_every_channel_at_its_epsilon(tmp_path: Path) -> Non
     assert found.summary["privacy"]["client"]["epsilon"] is None
     up = found.summary["traffic"]["up"]
     assert up["descriptor"] == 0 and up["update"] and up["prototypes"] and up["metrics"] == 0
+    report = " ".join((tmp_path / "run" / "report.html").read_text().split())
+    assert "Every sum that was opened" in report and "Everything that left a client is" not in report
 
 
 @pytest.mark.parametrize(
@@ -354,3 +359,24 @@ def test_secure_sums_without_a_guarantee_are_had_by_name() -> None:
         found = run_config(make_config(assignments=settings))
         assert found.summary["privacy"]["record"]["epsilon"] is None
         assert found.simulation.state.round_index == 2
+
+
+def test_what_is_cut_off_at_a_bound_is_counted_and_reported() -> None:
+    found = run_config(make_config(preset="digits-secure", assignments=SMALL))
+    channels = found.summary["channels"]
+    assert channels["prototypes"]["saturated"] == 0.0 and channels["update"]["saturated"] == 0.0
+    tight = Seat("update", 4, b"", b"", saturated=(seen := []).append)
+    assert tight.cut(np.array([0.5, -2.0, math.nan, 1.0]), 1.0).tolist() == [0.5, -1.0, 0.0, 1.0]
+    assert seen == [0.5]
+
+
+@pytest.mark.parametrize(
+    ("preset", "network", "side"), [("digits-secure", small_cnn, 8), ("cifar10-secure", lenet, 32)]
+)
+def test_a_compact_hypernetwork_is_hardly_larger_than_its_target(preset: str, network, side: int) -> None:  # noqa: ANN001
+    config = make_config(
+        preset=preset, assignments={"privacy": "none", "protections": {"update": "secagg", "prototypes": "bfv"}}
+    )
+    target = TargetNetwork(lambda: network(1 if side == 8 else 3, side, 10))
+    federation = federation_of(config, target, {f"client-{i:02d}": 56 for i in range(20)})
+    assert target.n_parameters < federation.generator.n_phi <= 1.25 * target.n_parameters

@@ -117,7 +117,7 @@ class EncryptedSum(Protection):
             raise PlanError("an encrypted sum takes a round's context, and keys that sign")
         values = np.ravel(value)
         if self.beyond == "clip":
-            values = np.clip(np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0), -self.bound, self.bound)
+            values = seat.cut(values, self.bound)
         return client.encrypted(self.quantised(values, seat.planned), self.parameters(seat.planned), seat, seat.member)
 
     def reveal(self, payload: bytes) -> np.ndarray:

@@ -152,7 +152,7 @@ class SecAgg(Protection):
             raise PlanError("a secure sum is no single message: it takes a round's keys")
         values = np.ravel(value)
         if self.beyond == "clip":
-            values = np.clip(np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0), -self.bound, self.bound)
+            values = seat.cut(values, self.bound)
         return self.mask(values, self.ring(seat.planned), seat)
 
     def mask(self, values: np.ndarray, ring: Ring, seat: Seat) -> bytes:
