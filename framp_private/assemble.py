@@ -27,7 +27,17 @@ from framp_private.models.target import TargetNetwork
 from framp_private.models.vision import lenet, linear, perceptron, resnet18, small_cnn
 from framp_private.presets import PRESETS, name_of
 from framp_private.privatise import Asked, Secure, privatise
-from framp_private.protections import BFVSum, CKKSSum, PlainSum, Plan, Protection, SecAgg
+from framp_private.protections import (
+    BFVSum,
+    CKKSSum,
+    DistributedGaussian,
+    DistributedSkellam,
+    PlainSum,
+    Plan,
+    Protection,
+    SecAgg,
+)
+from framp_private.protections.distributed import Distributed
 from framp_private.protections.homomorphic import EncryptedSum
 
 Settings = dict[str, Any]
@@ -197,15 +207,21 @@ def federation_of(
     )
 
 
+IN_SHARES: Mapping[str, type[Distributed]] = {
+    "distributed-gaussian": DistributedGaussian,
+    "distributed-skellam": DistributedSkellam,
+}
+"""Noise in shares, by what the config calls it."""
+
 _FITTING: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "record": {
-        "update": ("dp-sgd", "distributed-gaussian"),
+        "update": ("dp-sgd", *IN_SHARES),
         "prototypes": ("local-gaussian", "bfv", "ckks"),
         "descriptor": ("local-gaussian",),
     },
     "client": {
-        "update": ("central-gaussian", "distributed-gaussian"),
-        "prototypes": ("central-gaussian", "distributed-gaussian"),
+        "update": ("central-gaussian", *IN_SHARES),
+        "prototypes": ("central-gaussian", *IN_SHARES),
         "descriptor": (),
     },
     "edges": {"update": (), "prototypes": (), "descriptor": ()},
@@ -237,21 +253,21 @@ def _secure(config: Config) -> Secure | None:
     chosen = {update, prototypes} - {"none"}
     encrypted = _encrypted(config).get(prototypes)
     if config.privacy is not None and config.privacy.unit == "record":
-        if update != "distributed-gaussian" and encrypted is not None:
+        if update not in IN_SHARES and encrypted is not None:
             raise ConfigError(
                 f"protections.prototypes={prototypes!r} goes with protections.update=distributed-gaussian: set both"
             )
-        if update != "distributed-gaussian":
+        if update not in IN_SHARES:
             return None
-        return Secure(_secagg(config), config.secagg.colluding, encrypted)
-    if "distributed-gaussian" not in chosen:
+        return Secure(_secagg(config), config.secagg.colluding, encrypted, IN_SHARES[update])
+    if not chosen & set(IN_SHARES):
         return None
-    if not chosen <= {"distributed-gaussian", "auto"} or config.protections.update != "distributed-gaussian":
+    if update not in IN_SHARES or not chosen <= {update, "auto"}:
         raise ConfigError(
             "distributed noise is for update and prototypes together: set protections.update=distributed-gaussian and "
             "leave protections.prototypes at auto"
         )
-    return Secure(_secagg(config), config.secagg.colluding)
+    return Secure(_secagg(config), config.secagg.colluding, noise=IN_SHARES[update])
 
 
 def _secagg(config: Config) -> SecAgg:

@@ -139,9 +139,20 @@ class ProtectionsConfig(_Section):
     encrypt what each client has noised.
     """
 
-    update: Literal["auto", "plain", "none", "secagg", "dp-sgd", "central-gaussian", "distributed-gaussian"] = "auto"
+    update: Literal[
+        "auto", "plain", "none", "secagg", "dp-sgd", "central-gaussian", "distributed-gaussian", "distributed-skellam"
+    ] = "auto"
     prototypes: Literal[
-        "auto", "plain", "none", "secagg", "bfv", "ckks", "local-gaussian", "central-gaussian", "distributed-gaussian"
+        "auto",
+        "plain",
+        "none",
+        "secagg",
+        "bfv",
+        "ckks",
+        "local-gaussian",
+        "central-gaussian",
+        "distributed-gaussian",
+        "distributed-skellam",
     ] = "auto"
     descriptor: Literal["auto", "plain", "none", "local-gaussian"] = "auto"
     metrics: Literal["none"] = "none"

@@ -32,6 +32,7 @@ from framp_private.protections import (
     PostProcessed,
     SecAgg,
 )
+from framp_private.protections.distributed import Distributed
 from framp_private.protections.homomorphic import EncryptedSum
 
 
@@ -62,14 +63,15 @@ class Asked:
 class Secure:
     """A secure sum, and how many clients may give away their share of the noise in it.
 
-    encrypted: what carries noised class sums where each client noises its own; only its kind, its key and the share of
-    the cohort that must sign are taken from it, as its bound and step follow from the noise. None sends them as they
-    are.
+    noise: what the shares are drawn from. encrypted: what carries noised class sums where each client noises its own;
+    only its kind, its key and the share of the cohort that must sign are taken from it, as its bound and step follow
+    from the noise. None sends them as they are.
     """
 
     carrier: SecAgg
     colluding: int
     encrypted: EncryptedSum | None = None
+    noise: type[Distributed] = DistributedGaussian
 
 
 def privatise(
@@ -238,8 +240,8 @@ def _distributed(
     secure.carrier.check(asked.cohort, False)
     names = [str(place) for place in range(asked.cohort)]
 
-    def made(clip_norm: float, multiplier: float) -> DistributedGaussian:
-        return DistributedGaussian(clip_norm, multiplier, secure.carrier, secure.colluding)
+    def made(clip_norm: float, multiplier: float) -> Distributed:
+        return secure.noise(clip_norm, multiplier, secure.carrier, secure.colluding)
 
     def exact(each: Releases) -> Releases:
         return replace(each, noise_values=0, mechanism=lambda z: made(1.0, z).event(names, each.noise_values).mechanism)
@@ -285,8 +287,8 @@ def _shared_noise(
     )
     names = [str(place) for place in range(asked.cohort)]
 
-    def made(multiplier: float) -> DistributedGaussian:
-        return DistributedGaussian(
+    def made(multiplier: float) -> Distributed:
+        return secure.noise(
             trainer.record_bound, multiplier, secure.carrier, secure.colluding, unit="record", records=most
         )
 

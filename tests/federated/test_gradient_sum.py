@@ -39,7 +39,16 @@ from framp_private.models.target import TargetNetwork
 from framp_private.models.vision import lenet, small_cnn
 from framp_private.privacy import accounting
 from framp_private.privacy.events import Budget, leaves
-from framp_private.protections import BFVSum, DistributedGaussian, LocalGaussian, PlainSum, Plan, SecAgg, chain
+from framp_private.protections import (
+    BFVSum,
+    DistributedGaussian,
+    DistributedSkellam,
+    LocalGaussian,
+    PlainSum,
+    Plan,
+    SecAgg,
+    chain,
+)
 from framp_private.protections.base import Seat
 from framp_private.randomness import Entropy, Streams
 from framp_private.simulation import Simulation
@@ -380,3 +389,13 @@ def test_a_compact_hypernetwork_is_hardly_larger_than_its_target(preset: str, ne
     target = TargetNetwork(lambda: network(1 if side == 8 else 3, side, 10))
     federation = federation_of(config, target, {f"client-{i:02d}": 56 for i in range(20)})
     assert target.n_parameters < federation.generator.n_phi <= 1.25 * target.n_parameters
+
+
+@pytest.mark.parametrize("preset", ["digits-secure", "digits-distributed"])
+def test_shares_may_be_skellam(preset: str) -> None:
+    more = {**SMALL, "clients": 12, "protections": {"update": "distributed-skellam"}}
+    found = run_config(make_config(preset=preset, assignments=more))
+    update = found.simulation.federation.plan.update
+    assert isinstance(update, DistributedSkellam)
+    claim = found.summary["privacy"][update.unit]
+    assert 7.8 < claim["epsilon"] <= 8.0
