@@ -24,7 +24,7 @@ from typing import Any
 import yaml
 
 from framp_private.checkpoint import write_atomically
-from framp_private.errors import RunError
+from framp_private.errors import CryptoError, RunError
 from framp_private.federated.client import ClientState
 from framp_private.randomness import Entropy
 
@@ -163,6 +163,15 @@ class HolderStore:
         write_atomically(self.folder / "opened.state", data)
 
     def load(self) -> bytes:
-        """What was saved last, nothing at first."""
+        """What was saved last, nothing at first.
+
+        Raises:
+            CryptoError: there are keys and no record of what they opened: they would open it again.
+        """
         path = self.folder / "opened.state"
-        return path.read_bytes() if path.is_file() else b""
+        if path.is_file():
+            return path.read_bytes()
+        if self.folder.is_dir() and any(self.folder.glob("*.context")):
+            raise CryptoError(f"{path} is missing beside the keys whose use it records: restore it, or make new keys")
+        self.save(b"")
+        return b""

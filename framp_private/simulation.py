@@ -20,12 +20,11 @@ from framp_private.evaluation import Serving
 from framp_private.federated.accounts import Accounts
 from framp_private.federated.client import Client, ClientState
 from framp_private.federated.federation import Federation
-from framp_private.federated.key_holder import KeyHolder, new_pins, pins_of_clients
+from framp_private.federated.key_holder import KeyHolder, encrypted_sums, new_pins, pins_of_clients
 from framp_private.federated.messages import SignedHead
 from framp_private.federated.prototypes import GlobalPrototypes
 from framp_private.federated.pullback import StepState
 from framp_private.federated.round import enrol, run_round
-from framp_private.federated.seats import Pins
 from framp_private.federated.server import ServerState
 from framp_private.federated.witness import Witness, WitnessedClient
 from framp_private.home import HomeTraining
@@ -81,7 +80,9 @@ class Simulation:
         self.observed = Observed()
         self.accounts.seeded = entropy is not None and entropy.seeded
         self._store = store if federation.randomised else None
-        pins = new_pins(federation, holder_store.folder if holder_store is not None else None)
+        used = holder_store if encrypted_sums(federation) else None
+        save, saved = (used.save, used.load()) if used is not None else (lambda _: None, b"")
+        pins = new_pins(federation, used.folder if used is not None else None)
         self.pins, pinned = {name: Pin(pin.digest) for name, pin in pins.items()}, pins_of_clients(federation, pins)
         self.witness = Witness(self.accounts.server, self.accounts.roster)
         clients = {
@@ -107,15 +108,13 @@ class Simulation:
             transcript=transcript,
             threads=1 if federation.network.stochastic else threads,
             store=self._store.save if self._store is not None else keep_nothing,
-            parties={KEY_HOLDER: self._holder(pins, holder_store)} if pins else {},
+            parties={KEY_HOLDER: KeyHolder(federation, pins, self.accounts.roster, Entropy(), save, saved)}
+            if pins
+            else {},
         )
         self.state = ServerState.initial(federation)
         self.home = HomeTraining(federation, dataset) if not exchanges else None
         self._descriptors: dict[str, Tensor] = {}
-
-    def _holder(self, pins: Pins, store: HolderStore | None) -> KeyHolder:
-        save, saved = (store.save, store.load()) if store is not None else (lambda _: None, b"")
-        return KeyHolder(self.federation, pins, self.accounts.roster, Entropy(), save, saved)
 
     @property
     def channels(self) -> tuple[Channel, ...]:

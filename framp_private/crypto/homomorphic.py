@@ -141,11 +141,14 @@ class Encryption:
             raise CryptoError(REFUSED)
         opened = []
         for place in range(count):
-            held = min(slots, size - place * slots)
-            total = self.read(vectors[0][place], held)
-            for vector in vectors[1:]:
-                total += self.read(vector[place], held)
-            opened.append(np.asarray(total.decrypt(), np.float64))
+            parts = [self.read(vector[place], min(slots, size - place * slots)) for vector in vectors]
+            try:
+                total = parts[0]
+                for part in parts[1:]:
+                    total += part
+                opened.append(np.asarray(total.decrypt(), np.float64))
+            except (ValueError, RuntimeError) as error:
+                raise CryptoError(REFUSED) from error
         return np.concatenate(opened)
 
     def _encrypted(self, values: list[Any]) -> bytes:
@@ -154,7 +157,8 @@ class Encryption:
         return bytes(tenseal.ckks_vector(self._context, values, 2.0**self.parameters.scale_bits).serialize())
 
     def _fits(self, part: Any) -> bool:
-        fits = part.size() == 2 and part.parms_id() == self._level and part.scale == self._scale
+        form = part.is_ntt_form() == (self.parameters.scheme == "ckks")
+        fits = form and part.size() == 2 and part.parms_id() == self._level and part.scale == self._scale
         return bool(fits and not part.is_transparent())
 
 

@@ -25,7 +25,7 @@ from framp_private.data.base import ClientData
 from framp_private.errors import ProtocolError
 from framp_private.federated.accounts import Account
 from framp_private.federated.federation import Federation
-from framp_private.federated.local_training import AtHome, Observe
+from framp_private.federated.local_training import AtHome, Observe, Summing
 from framp_private.federated.messages import (
     Briefed,
     EnrolReply,
@@ -267,7 +267,7 @@ class Client:
         network = self.federation.network
         given = torch.zeros(network.n_parameters)
         given[mask] = torch.from_numpy(message.values)
-        delta = given - self._trained(given, mask, message)
+        delta = self._delta(given, mask, message)
         return self._protect("update", delta[mask].numpy(), state, asked, message), state
 
     def _train_phi(self, message: PhiRequest, state: ClientState, asked: bytes) -> tuple[bytes, ClientState]:
@@ -281,7 +281,7 @@ class Client:
         weights = federation.weights(phi, descriptor, budget)
         mask = federation.mask(weights, budget, moments)
         given = weights * mask
-        delta = given - self._trained(given, mask, message)
+        delta = self._delta(given, mask, message)
         value = contributions(
             federation.generator,
             phi,
@@ -295,20 +295,23 @@ class Client:
         )
         return self._protect("update", value, state, asked, message), state
 
-    def _trained(self, given: Tensor, mask: Tensor, message: TrainRequest | PhiRequest) -> Tensor:
-        federation = self.federation
+    def _delta(self, given: Tensor, mask: Tensor, message: TrainRequest | PhiRequest) -> Tensor:
+        """Given minus trained weights."""
+        federation, trainer = self.federation, self.federation.trainer
         prototypes = None
         if message.prototypes.size:
             prototypes = GlobalPrototypes(
                 torch.from_numpy(message.prototypes), torch.from_numpy(message.present).bool()
             )
-        streams = federation.streams.child("local", self.name, message.round_index)
         home = AtHome(self.entropy, federation.declared_by(self.name), self.observe)
+        if isinstance(trainer, Summing):
+            return trainer.delta(federation.network, given, mask, self.data, prototypes, home)
+        streams = federation.streams.child("local", self.name, message.round_index)
         progress = federation.progress(message.round_index)
-        return federation.trainer.train(federation.network, given, mask, self.data, prototypes, streams, progress, home)
+        return given - trainer.train(federation.network, given, mask, self.data, prototypes, streams, progress, home)
 
     def _local_prototypes(self, round_index: int) -> np.ndarray:
-        """Class sums under the weights that training left loaded, over all training records or a fresh sample."""
+        """Class sums under the weights that are loaded after training, over all training records or a fresh sample."""
         federation, rows = self.federation, self.data.train
         limit = federation.prototype_records
         if limit is not None and limit < len(rows):

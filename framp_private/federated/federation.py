@@ -116,7 +116,8 @@ class Federation:
             raise PlanError("a secure sum is planned for a cohort of one size: use cohorts='fixed'")
         for channel in self.channels:
             guarded = self.event(channel, next(iter(self.budgets))).private
-            self.plan.protection(channel).check(self.cohort, guarded)
+            for budget in set(self.budgets.values()):
+                self.plan.protection(channel).check(self.cohort, guarded, self.size_of(channel, budget))
 
     @cached_property
     def channels(self) -> tuple[Channel, ...]:
@@ -152,13 +153,15 @@ class Federation:
         return self._over_sample(self._whole(channel, client))
 
     def _whole(self, channel: Channel, client: str) -> Event:
-        size = {
-            "descriptor": self.descriptor.size(self.network),
-            "update": self.update_size(self.budgets[client]),
-            "prototypes": self.prototypes_size(),
-        }[channel]
+        size = self.size_of(channel, self.budgets[client])
         made = self.trainer.event(size) if channel == "update" else None
         return made or self.plan.protection(channel).event(tuple(self.budgets)[: self.cohort], size)
+
+    def size_of(self, channel: Channel, budget: float) -> int:
+        """How many numbers a client sends on a channel."""
+        if channel == "descriptor":
+            return self.descriptor.size(self.network)
+        return self.prototypes_size() if channel == "prototypes" else self.update_size(budget)
 
     @property
     def sampled(self) -> bool:

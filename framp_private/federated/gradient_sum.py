@@ -38,8 +38,8 @@ BLOCK = 512
 class GradientSum:
     """See the module. Unit record, add/remove, once a protection has added the noise.
 
-    Guarantees: adding or removing one training record moves what a client sends by at most `record_bound` in L2; a
-    record whose gradient is not finite adds zero.
+    Guarantees: adding or removing one training record moves `delta` by at most `record_bound` in L2, whatever weights
+    were given; a record whose gradient is not finite adds zero.
 
     Args:
         clip_norm: L2 bound on one record's gradient over the mask.
@@ -100,12 +100,25 @@ class GradientSum:
         progress: float,
         home: AtHome | None = None,
     ) -> Tensor:
-        """See `LocalTrainer`; float64, so that given minus trained is the sum without further rounding.
+        """See `LocalTrainer`: one step, in float64. What is sent is `delta`."""
+        del streams, progress
+        given = (weights * mask).double()
+        return given - self.delta(network, weights, mask, data, prototypes, home)
+
+    def delta(
+        self,
+        network: TargetNetwork,
+        weights: Tensor,
+        mask: Tensor,
+        data: ClientData,
+        prototypes: GlobalPrototypes | None,
+        home: AtHome | None = None,
+    ) -> Tensor:
+        """See `Summing`: the step itself. Subtracted weights would round it to a grid that the server chooses.
 
         Raises:
             PrivacyParameterError: a graph, whose nodes reach their neighbours' gradients.
         """
-        del streams, progress
         if data.edge_index is not None:
             raise PrivacyParameterError(GRAPHS)
         network.load(weights * mask)
@@ -119,10 +132,9 @@ class GradientSum:
             return each
 
         total = torch.zeros(network.n_parameters, dtype=torch.float64)
-        for rows in torch.split(data.train, BLOCK):
+        for rows in torch.split(data.train, BLOCK) if data.n_train else ():
             part, clipped = summed_clipped(network, mask, partial(losses, rows), self.clip_norm, self.mode)
             total += part
             if home is not None and home.observe is not None:
                 home.observe("update", "clip_fraction", clipped)
-        given = (weights * mask).double()
-        return torch.where(mask, given - total * (self.learning_rate / self.records), given)
+        return total * mask * (self.learning_rate / self.records)

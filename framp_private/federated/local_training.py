@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -122,6 +122,26 @@ class LocalTrainer(Protocol):
         home: AtHome | None = None,
     ) -> Tensor:
         """Trained (n_parameters,) weights, zero outside the bool mask; the network is left loaded with them."""
+
+
+@runtime_checkable
+class Summing(Protocol):
+    """A trainer whose delta, given minus trained, is a sum over records that must not be recovered by subtraction."""
+
+    def delta(
+        self,
+        network: TargetNetwork,
+        weights: Tensor,
+        mask: Tensor,
+        data: ClientData,
+        prototypes: GlobalPrototypes | None,
+        home: AtHome | None = None,
+    ) -> Tensor:
+        """(n_parameters,) float64, zero outside the mask. The network is left loaded with the given weights.
+
+        What is computed under them afterwards, class sums say, then depends on no record but its own: trained weights
+        without noise would not do.
+        """
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,8 @@ from framp_private.errors import PrivacyParameterError
 from framp_private.privacy.discrete import decided, geometric, words_of
 from framp_private.randomness import Entropy
 
-LARGEST = 2.0**40
-"""Variances up to this: a deviation of 2^20."""
+LARGEST = 2.0**29
+"""Variances up to this, a deviation of 23,000: the scaled Bessel function of float64 ends at 2^30."""
 
 _GUARD = 2.0**-34
 """Far above the error of the scaled Bessel function in float64 (Amos 1986: some 10^-14 at moderate orders)."""
@@ -53,7 +53,7 @@ def renyi(event: SkellamDpEvent, orders: Sequence[float]) -> np.ndarray:
 
 
 def skellam(count: int, variance: float, entropy: Entropy) -> np.ndarray:
-    """(count,) int64 independent Skellam values of the given variance in (0, 2^40].
+    """(count,) int64 independent Skellam values of the given variance in (0, 2^29].
 
     Guarantees: exactly distributed, from `entropy` alone.
 
@@ -61,7 +61,7 @@ def skellam(count: int, variance: float, entropy: Entropy) -> np.ndarray:
         PrivacyParameterError: variance outside its range.
     """
     if not 0 < variance <= LARGEST:
-        raise PrivacyParameterError(f"variance={variance} must lie in (0, 2^40]: choose another scale for the integers")
+        raise PrivacyParameterError(f"variance={variance} must lie in (0, 2^29]: choose another scale for the integers")
     found: list[np.ndarray] = []
     missing = count
     while missing > 0:
@@ -90,7 +90,7 @@ def _bernoulli(words: np.ndarray, sizes: np.ndarray, variance: float, scale: int
     probability = np.exp(logarithm)
     uniform = (words.astype(np.float64) + 0.5) * 2.0**-64
     accepted: np.ndarray = uniform < probability
-    # far out the Bessel function underflows; what is accepted there is rarer than any uniform of 64 bits can say
+    # far out the Bessel function underflows: there, too, the decision is made exactly
     unclear = np.abs(uniform - probability) < _GUARD * (1 + np.abs(logarithm)) * np.maximum(probability, 2.0**-20)
     for place in np.flatnonzero(unclear | ~np.isfinite(logarithm)):
         accepted[place] = _exact_below(int(words[place]), int(sizes[place]), variance, scale, most, entropy)

@@ -184,11 +184,14 @@ class Protection(Protocol):
         inner: Protection | None = getattr(self, "inner", None)
         return self if inner is None else inner.carrier
 
-    def check(self, cohort: int, guarded: bool) -> None:
-        """Raises `PlanError` unless it can carry rounds of a cohort, with `guarded` without looking at the records."""
+    def check(self, cohort: int, guarded: bool, size: int = 0) -> None:
+        """Raises `PlanError` or `PrivacyParameterError` unless it can carry `size` values of each of a cohort.
+
+        With `guarded`, it must do so without looking at the records.
+        """
         inner: Protection | None = getattr(self, "inner", None)
         if inner is not None:
-            inner.check(cohort, guarded)
+            inner.check(cohort, guarded, size)
 
     @property
     def starting_clip(self) -> float:

@@ -29,8 +29,10 @@ from framp_private.crypto.ring import Ring
 from framp_private.errors import PlanError, PrivacyParameterError
 from framp_private.privacy.claims import Unit
 from framp_private.privacy.clipping import clip_vector
+from framp_private.privacy.discrete import LARGEST as WIDEST_GAUSSIAN
 from framp_private.privacy.discrete import discrete_gaussian
 from framp_private.privacy.events import Event
+from framp_private.privacy.skellam import LARGEST as WIDEST_SKELLAM
 from framp_private.privacy.skellam import SkellamDpEvent, skellam
 from framp_private.protections.base import Exchange, Lift, Meeting, Seat, ServerView, Session, Total
 from framp_private.protections.gaussian import Gaussian
@@ -70,6 +72,7 @@ class Distributed(Gaussian):
     records: int = 1
     randomised: ClassVar[bool] = True
     noises_in_shares: ClassVar[bool] = True
+    widest: ClassVar[float]
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -81,11 +84,19 @@ class Distributed(Gaussian):
                 "every client knows its own share"
             )
 
-    def check(self, cohort: int, guarded: bool) -> None:
-        """Raises `PlanError` unless enough clients survive for the noise to have unknown shares."""
+    def check(self, cohort: int, guarded: bool, size: int = 0) -> None:
+        """Raises `PlanError` unless enough clients survive for the noise to have unknown shares.
+
+        And `PrivacyParameterError` for a share wider than what can be drawn exactly.
+        """
         del guarded  # what it gives to the sum fits the ring, whatever the records are
         self.inner.check(cohort, False)
         self.unknown(cohort)
+        if size and self.share_deviation(size, cohort) > self.widest:
+            raise PrivacyParameterError(
+                f"a share of noise of {self.share_deviation(size, cohort):g} units is wider than {self.widest:g}: use a "
+                "lower fineness"
+            )
 
     def unknown(self, cohort: int) -> int:
         """How many shares of the noise nobody knows but who drew them, at least; raises `PlanError` for none."""
@@ -170,6 +181,8 @@ class Distributed(Gaussian):
 class DistributedGaussian(Distributed):
     """Shares are discrete Gaussians, whose sum is close to one, and accounted as far from it as it is."""
 
+    widest: ClassVar[float] = WIDEST_GAUSSIAN
+
     def share(self, size: int, cohort: int, entropy: Entropy) -> np.ndarray:
         """See `Distributed`."""
         return discrete_gaussian(size, self.share_deviation(size, cohort), entropy)
@@ -194,6 +207,8 @@ class DistributedSkellam(Distributed):
 
     Its tails are heavier than a Gaussian's, which costs where a unit of the grid is not small against the noise.
     """
+
+    widest: ClassVar[float] = math.sqrt(WIDEST_SKELLAM)
 
     def share(self, size: int, cohort: int, entropy: Entropy) -> np.ndarray:
         """See `Distributed`."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import numpy as np
 import pytest
 import sympy
@@ -145,3 +147,33 @@ def test_no_bit_flipped_in_a_ciphertext_crashes_the_reader() -> None:
         except CryptoError:
             refused += 1
     assert refused  # what is read is refused by its signature
+
+
+def unpacked(encryption: Encryption, ntt: bool) -> bytes:
+    """A ciphertext of zeros in SEAL's own format, which is not compressed here, inside TenSEAL's message."""
+
+    def header(compression: int, size: int) -> bytes:
+        return struct.pack("<HBBBBHQ", 0xA15E, 16, version[0], version[1], compression, 0, size)
+
+    def number(value: int) -> bytes:
+        return bytes([value]) if value < 128 else bytes([value & 127 | 128]) + number(value >> 7)
+
+    (real,) = encryption.encrypt(np.zeros(4096, np.int64))
+    at = real.find(b"\x5e\xa1")
+    version = real[at + 3], real[at + 4]
+    level = encryption._context.seal_context().data.first_parms_id()
+    values = np.ones(2 * 4096, "<u8").tobytes()
+    array = struct.pack("<Q", len(values) // 8) + values
+    array = header(0, 16 + len(array)) + array
+    body = struct.pack("<4Q", *level) + bytes([ntt]) + struct.pack("<QQQd", 2, 4096, 1, 1.0)
+    body += struct.pack("<Q", 1) + array
+    sealed = header(0, 16 + len(body)) + body
+    sizes = number(4096)
+    return b"\x0a" + number(len(sizes)) + sizes + b"\x12" + number(len(sealed)) + sealed
+
+
+def test_a_ciphertext_in_the_wrong_form_is_refused_where_it_is_read() -> None:
+    """Addition would raise something of the library's own, at the key holder, for all clients."""
+    public(BFV).read(unpacked(public(BFV), False), 4096)
+    with pytest.raises(CryptoError, match=r"^a ciphertext is refused$"):
+        public(BFV).read(unpacked(public(BFV), True), 4096)

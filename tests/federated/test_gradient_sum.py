@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections import Counter
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import kstest
+from torch import nn
 from torch.nn import functional
 
 from framp_private import (
@@ -65,8 +67,12 @@ TRAINER = GradientSum(CLIP, RATE, RECORDS, Alignment(0.3))
 def delta(network: TargetNetwork, data: ClientData, mask: torch.Tensor, trainer: GradientSum = TRAINER) -> torch.Tensor:
     weights = network.initial_weights(Streams(0)) * mask
     made = GlobalPrototypes(torch.ones(network.n_classes, network.feature_dim), torch.ones(network.n_classes).bool())
-    trained = trainer.train(network, weights, mask, data, made, Streams(0), 0.0, AtHome(Entropy(), 1))
-    return weights.double() - trained
+    found = trainer.delta(network, weights, mask, data, made, AtHome(Entropy(), 1))
+    assert torch.equal(network.weights, weights)  # class sums are made next, and under nothing that is not noised
+    torch.testing.assert_close(
+        weights.double() - trainer.train(network, weights, mask, data, made, Streams(0), 0.0), found, rtol=0, atol=1e-12
+    )
+    return found
 
 
 def some(network: TargetNetwork, seed: int = 0) -> torch.Tensor:
@@ -123,6 +129,40 @@ def test_a_record_that_is_not_finite_adds_nothing_and_no_records_give_zero() -> 
         delta(network, spoiled, mask), delta(network, of_rows(data, without), mask), rtol=0, atol=1e-9
     )
     assert not delta(network, of_rows(data, []), mask).any()
+
+
+def test_no_weights_that_a_server_chooses_move_the_bound() -> None:
+    """Biases of 2^51 leave logits as they are; a delta recovered by subtraction would lie on a grid of that size."""
+    network = NETWORKS["table"][0]
+    data, mask = records((6,), 40), torch.ones(network.n_parameters, dtype=torch.bool)
+    weights = network.initial_weights(Streams(0))
+    weights[-network.n_classes :] = 2.0**51
+    plain, n = replace(TRAINER, alignment=Alignment(0.0)), len(data.train)
+    sums = [plain.delta(network, weights, mask, of_rows(data, list(range(m))), None) for m in range(1, n + 1)]
+    moved = [float((after - before).norm()) for before, after in itertools.pairwise(sums)]
+    assert max(moved) <= plain.record_bound
+    rounded = [SHARED.rounded(value.numpy() / plain.record_bound * 0.05, Entropy()).astype(float) for value in sums]
+    apart = [np.linalg.norm(after - before) for before, after in itertools.pairwise(rounded)]
+    assert max(apart) <= SHARED.bound(network.n_parameters)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("scale", [1.0, 1e5, 1e7, 1e9])
+def test_records_whose_places_cancel_are_bounded_too(scale: float, masked: bool) -> None:
+    """A convolution's gradient is a sum over places: huge inputs that cancel leave rounding errors that count."""
+    network = TargetNetwork(
+        lambda: nn.Sequential(nn.Conv2d(16, 64, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 3))
+    )
+    generator, n = torch.Generator().manual_seed(0), 500 if masked else 1
+    signs = torch.tensor([1.0, -1.0, 1.0, -1.0])[None, None, :, None]
+    x = torch.randn(n, 16, 1, 1, generator=generator) * scale * signs * torch.ones(n, 16, 4, 4)
+    none = torch.zeros(0, dtype=torch.long)
+    data = ClientData(x, torch.zeros(n, dtype=torch.long), torch.arange(n), none, none)
+    mask = some(network) if masked else torch.ones(network.n_parameters, dtype=torch.bool)
+    plain = GradientSum(1.0, 1.0, 1, Alignment(0.0))
+    weights = network.initial_weights(Streams(0)) * mask
+    whole = plain.delta(network, weights, mask, data, None)
+    assert float((whole - plain.delta(network, weights, mask, of_rows(data, list(range(1, n))), None)).norm()) <= 1.0
 
 
 def test_values_out_of_range_are_refused() -> None:

@@ -15,6 +15,7 @@ from framp_private.federated.messages import Trip
 from framp_private.protections import BFVSum, CKKSSum, LocalGaussian, PlainSum, Plan, SecAgg, chain
 from framp_private.protections.homomorphic.messages import KEY_HOLDER, ContextRequest, OpenRequest
 from framp_private.randomness import Entropy
+from framp_private.run_folder import HolderStore
 from framp_private.training import Options, train
 from framp_private.transcript import read_transcript
 from framp_private.wire import decode, encode
@@ -78,6 +79,18 @@ def test_a_key_file_that_others_may_read_is_refused(tmp_path: Path) -> None:
     (tmp_path / "update.context").chmod(0o644)
     with pytest.raises(CryptoError, match="chmod 600"):
         new_pins(made, tmp_path)
+
+
+def test_keys_without_a_record_of_what_they_opened_are_not_used(tmp_path: Path) -> None:
+    """A holder that forgot would open a second sum of a round, and the difference of two is one client's value."""
+    run(BFV, out=tmp_path / "run", rounds=2)
+    store = HolderStore(tmp_path / "run" / "key-holder")
+    assert store.load()
+    (store.folder / "opened.state").unlink()
+    with pytest.raises(CryptoError, match="restore it, or make new keys"):
+        store.load()
+    fresh = HolderStore(tmp_path / "fresh")
+    assert fresh.load() == b"" and (fresh.folder / "opened.state").is_file()
 
 
 def test_the_server_never_sees_the_key_and_ciphertexts_are_counted(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 The server chooses what to ask for, so it could ask for a sum over one client. Against that stand three rules: the
 holder adds up ciphertexts that rostered clients signed for this very round, channel and request; it wants as many of
-them as the protection says; and it opens one sum for each round and channel, ever.
+them as the protection says; and it opens one sum for each round and channel, ever. They hold as long as those clients
+encrypted values of their own: nothing here shows that they did.
 """
 
 from __future__ import annotations

@@ -28,8 +28,11 @@ KeyHolder = Literal["party", "clients"]
 class EncryptedSum(Protection):
     """What both have: values are clipped or refused at a bound, encrypted, signed, added up and opened once.
 
-    Guarantees: a server that does not work with the key holder learns the sum over at least `least_survivors` clients
-    and who took part; the key holder learns the sum as well, and with the server every client's value.
+    Guarantees, where the server and all clients follow the protocol: a server that does not work with the key holder
+    learns the sum over at least `least_survivors` clients and who took part; the key holder learns the sum as well, and
+    with the server every client's value. Ciphertexts are malleable and a signature does not show that its client knows
+    what is in one: a client that signs what a server crafted from others' ciphertexts can have one of their values, or
+    the key, opened. What must stay hidden then has to be noised before (`LocalGaussian`).
 
     Args:
         key_holder: `party`, one that is neither server nor client; or `clients`, who all hold the key, so that any one
@@ -87,8 +90,9 @@ class EncryptedSum(Protection):
         """How many clients any sum that is opened is over, at least."""
         return max(self.minimum, math.ceil(self.survivors * cohort))
 
-    def check(self, cohort: int, guarded: bool) -> None:
+    def check(self, cohort: int, guarded: bool, size: int = 0) -> None:
         """Raises `PlanError` or `PrivacyParameterError` unless it can carry rounds of a cohort."""
+        del size
         if cohort < self.minimum:
             raise PlanError(f"cohort={cohort} is below the minimum of {self.minimum}: ask more clients in a round")
         self.parameters(cohort)
@@ -151,7 +155,10 @@ class EncryptedSum(Protection):
         """Sums over at least the smallest number of signers."""
         metadata = ("who took part", "who dropped out", "sizes", "times")
         if self.key_holder == "party":
-            trust = "a key holder that does not work with the server: together they see each client's value"
+            trust = (
+                "clients that follow the protocol, and a key holder that does not work with the server: together, or "
+                "with one client that signs what the server crafts, they see each client's value"
+            )
         else:
             trust = "honest-but-curious server that works with no client: with any one it sees each client's value"
         return ServerView("sum", self.minimum, trust, metadata)

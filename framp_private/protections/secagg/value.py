@@ -116,8 +116,9 @@ class SecAgg(Protection):
             )
         return Ring(self.ring_bits, fitted.step, fitted.levels)
 
-    def check(self, cohort: int, guarded: bool) -> None:
+    def check(self, cohort: int, guarded: bool, size: int = 0) -> None:
         """Raises `PlanError` or `PrivacyParameterError` unless it can carry rounds of a cohort."""
+        del size
         self.terms(cohort)
         self.ring(cohort)
         if guarded and self.beyond == "refuse":
