@@ -94,8 +94,8 @@ class Distributed(Gaussian):
         self.unknown(cohort)
         if size and self.share_deviation(size, cohort) > self.widest:
             raise PrivacyParameterError(
-                f"a share of noise of {self.share_deviation(size, cohort):g} units is wider than {self.widest:g}: use a "
-                "lower fineness"
+                f"a share of noise of {self.share_deviation(size, cohort):g} units is wider than {self.widest:g}: "
+                "use a lower fineness"
             )
 
     def unknown(self, cohort: int) -> int:
