@@ -10,11 +10,11 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable, Mapping
 
 import numpy as np
 import tenseal
 import torch
+from timing import measure
 
 from framp_private import make_config
 from framp_private.assemble import federation_of, network_of
@@ -24,18 +24,6 @@ from framp_private.protections import BFVSum
 from framp_private.simulation import Simulation
 
 CLIENTS = 20
-Work = Callable[[], object]
-
-
-def measure(contenders: Mapping[str, Work], repeats: int) -> dict[str, float]:
-    """Seconds of the fastest repeat of each, in turns."""
-    best = dict.fromkeys(contenders, float("inf"))
-    for _ in range(repeats):
-        for name, work in contenders.items():
-            start = time.perf_counter()
-            work()
-            best[name] = min(best[name], time.perf_counter() - start)
-    return best
 
 
 def sizes() -> None:

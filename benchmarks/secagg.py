@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import argparse
 import os
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
+from timing import Work, measure
 
 from framp_private.crypto.agreement import AgreementKey
 from framp_private.crypto.keys import Identity
@@ -39,18 +39,6 @@ try:
 except ImportError:
     create_shares = None
 CLIENTS, THRESHOLD, GONE = 50, 30, 5
-Work = Callable[[], object]
-
-
-def measure(contenders: Mapping[str, Work], repeats: int) -> dict[str, float]:
-    """Seconds of the fastest repeat of each, in turns."""
-    best = dict.fromkeys(contenders, float("inf"))
-    for _ in range(repeats):
-        for name, work in contenders.items():
-            start = time.perf_counter()
-            work()
-            best[name] = min(best[name], time.perf_counter() - start)
-    return best
 
 
 def masking(values: int, neighbours: int) -> dict[str, Work]:
