@@ -92,7 +92,8 @@ def test_dry_run_touches_no_data_and_writes_nothing(
         (["train", "missing.yaml"], "missing.yaml"),
         (["train", "--dataset", "no-such-thing"], "neither a known data set"),
         (["train", "--preset", "cifar10", "--data-root", "nowhere"], "--download"),
-        (["train", "--set", "protections.update=none"], "channel 'update'"),
+        (["train", "--preset", "digits-private", "--set", "protections.update=none"], "channel 'update'"),
+        (["train", "--set", "protections.update=none"], "set both"),
         (["train", "--preset", "digits", "--set", "protections.update=none"], "channel 'update'"),
         (["train", "--set", "protections.update=plain"], "does not keep the guarantee"),
         (["train", "--preset", "digits", "--set", "protections.update=dp-sgd"], "privacy.epsilon"),
@@ -207,7 +208,14 @@ def test_the_default_run_is_private_and_says_all_six_parts_of_its_claim(capsys: 
     printed = capsys.readouterr().out
     assert all(len(line) <= 80 for line in printed.splitlines())
     flat = " ".join(printed.split())
-    for words in ("epsilon = 8", "delta = 1e-05", "unit record", "add/remove", "adds its own noise", "this run alone"):
+    for words in (
+        "epsilon = 7.99",
+        "delta = 1e-05",
+        "unit record",
+        "add/remove",
+        "gives its noise away",
+        "this run alone",
+    ):
         assert words in flat
     for words in ("privacy by channel", "worst client", "descriptor", "update"):
         assert words in printed
@@ -221,10 +229,10 @@ def test_ledgers_are_shown_and_verified(capsys: pytest.CaptureFixture[str]) -> N
     assert main(["ledger", "show", "run", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out.split("report.html\n")[-1])
     assert rows[0]["owner"] == "federation" and all(7.9 < row["epsilon"] <= 8 for row in rows)
-    assert all("adds its own noise" in row["trust_model"] and row["scope"] for row in rows)
+    assert all("gives its noise away" in row["trust_model"] and row["scope"] for row in rows)
     assert main(["ledger", "show", "run"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert "trust model: any server: each client adds its own noise; scope: all releases" in shown
+    assert "client gives its noise away; scope: all releases" in shown
     assert main(["ledger", "verify", "run"]) == 0
     assert "tail as in summary.json" in capsys.readouterr().out
     path = Path("run/ledgers/client-01.jsonl")
@@ -276,7 +284,7 @@ def test_calibrate_prints_multipliers_and_what_channels_spend(capsys: pytest.Cap
 def test_a_dry_run_prints_epsilon_by_channel(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--dry-run", "--json"]) == 0
     plan = json.loads(capsys.readouterr().out)
-    assert list(plan["epsilon_by_channel"]) == ["descriptor", "update"]
+    assert list(plan["epsilon_by_channel"]) == ["update", "prototypes", "descriptor"]
     assert all(0 < row["epsilon"] < 8 and row["noise_multiplier"] > 0 for row in plan["epsilon_by_channel"].values())
 
 

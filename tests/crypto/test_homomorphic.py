@@ -131,7 +131,7 @@ def test_ciphertexts_that_are_not_what_was_agreed_are_refused() -> None:
 def test_equal_values_have_unequal_ciphertexts_and_the_public_context_opens_none() -> None:
     first, second = (public(BFV).encrypt(np.zeros(10))[0] for _ in range(2))
     assert first != second
-    with pytest.raises(ValueError, match="secret_key"):
+    with pytest.raises(CryptoError):
         public(BFV).decrypted_sum([[first]], 10)
 
 

@@ -307,7 +307,10 @@ def test_edges_are_protected_by_all_of_a_plan_or_by_nothing() -> None:
         replace(made, preparation=edges, plan=Plan(derived, PlainSum(), derived, None), trainer=LocalSGD())
     with pytest.raises(ConfigError, match="no edges"):
         federation_of(
-            make_config(assignments={"privacy": {"protects": "edges"}}), made.network, {"a": 10, "b": 10}, graph=False
+            make_config(preset="digits-private", assignments={"privacy": {"protects": "edges"}}),
+            made.network,
+            {"a": 10, "b": 10},
+            graph=False,
         )
     with pytest.raises(ConfigError, match="does not keep"):
         assignments = {"privacy": {"protects": "edges"}, "protections": {"update": "dp-sgd"}}
