@@ -40,14 +40,7 @@ class Keys:
 
 @dataclass(frozen=True)
 class Opened:
-    """What a key holder remembers: by channel of the key, the `Record`s of what was opened under it."""
-
-    records: Mapping[str, bytes]
-
-
-@dataclass(frozen=True)
-class Records:
-    """Records by channel of the values."""
+    """By channel: of a key, the `Opened` under it; and in that, of the values, the `Record` of the last sum."""
 
     by_channel: Mapping[str, bytes]
 
@@ -99,7 +92,7 @@ class KeyHolder:
     ) -> None:
         self._federation, self._pins, self._roster = federation, pins, roster
         self._entropy, self._save = entropy, save
-        self._opened = dict(decode(saved, Opened).records) if saved else {}
+        self._opened = dict(decode(saved, Opened).by_channel) if saved else {}
 
     def handle(self, request: bytes) -> bytes:
         """Answers one request.
@@ -121,7 +114,7 @@ class KeyHolder:
         reply, records = open_once(
             carrier,
             trip.body,
-            decode(before, Records).by_channel if before else {},
+            decode(before, Opened).by_channel if before else {},
             pin,
             {name: self._roster[name] for name in sample_cohort(federation, trip.round_index) if name in self._roster},
             federation.digest,
@@ -129,6 +122,6 @@ class KeyHolder:
             trip.round_index,
             self._entropy,
         )
-        self._opened[trip.channel] = encode(Records(records))
+        self._opened[trip.channel] = encode(Opened(records))
         self._save(encode(Opened(self._opened)))
         return encode(TripReply(reply))

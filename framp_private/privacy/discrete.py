@@ -24,6 +24,9 @@ _BITS = 64
 _GUARD = 2.0**-44
 """Far above the relative error of the float64 evaluations below, which is a few times 2^-52."""
 
+Accepts = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""(uniform words, sizes of proposals) -> which of them stay."""
+
 LARGEST = 2.0**24
 """sigma up to this keeps every intermediate value well inside float64's integers."""
 
@@ -38,25 +41,25 @@ def discrete_gaussian(count: int, sigma: float, entropy: Entropy) -> np.ndarray:
     """
     if not 0 < sigma <= LARGEST:
         raise PrivacyParameterError(f"sigma={sigma} must lie in (0, 2^24]: choose another scale for the integers")
+    scale = math.floor(sigma) + 1
+    return from_laplace(count, scale, lambda words, sizes: _bernoulli(words, sizes, sigma, scale, entropy), entropy)
+
+
+def from_laplace(count: int, scale: int, accepts: Accepts, entropy: Entropy) -> np.ndarray:
+    """(count,) int64 by rejection from P(x) proportional to exp(-|x| / scale): a proposal stays where `accepts` it."""
     found: list[np.ndarray] = []
     missing = count
     while missing > 0:
-        made: np.ndarray = _accepted(missing + missing // 2 + 16, sigma, entropy)[:missing]
+        proposals = missing + missing // 2 + 16
+        sizes = geometric(words_of(proposals, entropy), scale, entropy)
+        negative = words_of(proposals, entropy) >> np.uint64(63) == 1
+        keep = ~(negative & (sizes == 0))
+        sizes, negative = sizes[keep], negative[keep]
+        keep = accepts(words_of(len(sizes), entropy), sizes)
+        made = np.where(negative[keep], -sizes[keep], sizes[keep])[:missing]
         found.append(made)
         missing -= len(made)
     return np.concatenate([np.zeros(0, np.int64), *found])
-
-
-def _accepted(proposals: int, sigma: float, entropy: Entropy) -> np.ndarray:
-    """What remains of so many proposals, in order."""
-    scale = math.floor(sigma) + 1
-    sizes = geometric(words_of(proposals, entropy), scale, entropy)
-    negative = words_of(proposals, entropy) >> np.uint64(63) == 1
-    keep = ~(negative & (sizes == 0))
-    sizes, negative = sizes[keep], negative[keep]
-    keep = _bernoulli(words_of(len(sizes), entropy), sizes, sigma, scale, entropy)
-    signed: np.ndarray = np.where(negative[keep], -sizes[keep], sizes[keep])
-    return signed
 
 
 def geometric(words: np.ndarray, scale: int, entropy: Entropy) -> np.ndarray:

@@ -22,7 +22,7 @@ from dp_accounting import DpEvent
 from scipy.special import ive
 
 from framp_private.errors import PrivacyParameterError
-from framp_private.privacy.discrete import decided, geometric, words_of
+from framp_private.privacy.discrete import decided, from_laplace
 from framp_private.randomness import Entropy
 
 LARGEST = 2.0**29
@@ -62,24 +62,8 @@ def skellam(count: int, variance: float, entropy: Entropy) -> np.ndarray:
     """
     if not 0 < variance <= LARGEST:
         raise PrivacyParameterError(f"variance={variance} must lie in (0, 2^29]: choose another scale for the integers")
-    found: list[np.ndarray] = []
-    missing = count
-    while missing > 0:
-        made: np.ndarray = _accepted(missing + missing // 2 + 16, variance, entropy)[:missing]
-        found.append(made)
-        missing -= len(made)
-    return np.concatenate([np.zeros(0, np.int64), *found])
-
-
-def _accepted(proposals: int, variance: float, entropy: Entropy) -> np.ndarray:
     scale = math.floor(math.sqrt(variance)) + 1
-    sizes = geometric(words_of(proposals, entropy), scale, entropy)
-    negative = words_of(proposals, entropy) >> np.uint64(63) == 1
-    keep = ~(negative & (sizes == 0))
-    sizes, negative = sizes[keep], negative[keep]
-    keep = _bernoulli(words_of(len(sizes), entropy), sizes, variance, scale, entropy)
-    signed: np.ndarray = np.where(negative[keep], -sizes[keep], sizes[keep])
-    return signed
+    return from_laplace(count, scale, lambda words, sizes: _bernoulli(words, sizes, variance, scale, entropy), entropy)
 
 
 def _bernoulli(words: np.ndarray, sizes: np.ndarray, variance: float, scale: int, entropy: Entropy) -> np.ndarray:

@@ -18,6 +18,7 @@ may tell others their share of the noise. So the sum holds at least n_min - t un
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
@@ -165,9 +166,9 @@ class Distributed(Gaussian):
             raise PlanError("a secure sum takes values of one size")
         return _Scaled(self.inner.session(cohort, size, lift, meeting, self.ring(size, len(cohort))), self.grid(size))
 
+    @abstractmethod
     def share(self, size: int, cohort: int, entropy: Entropy) -> np.ndarray:
         """(size,) int64 one client's noise, of `share_deviation`, in units."""
-        raise NotImplementedError
 
     def server_view(self) -> ServerView:
         """Noised sums alone."""

@@ -148,8 +148,8 @@ def test_values_that_answer_different_requests_are_not_added_up() -> None:
         case.total()
 
 
-def test_a_swapped_context_is_refused_by_clients_and_by_the_server() -> None:
-    protection = BFVSum()
+@pytest.mark.parametrize("protection", CASES)
+def test_a_swapped_context_is_refused_by_clients_and_by_the_server(protection: EncryptedSum) -> None:
     own = new_keys(protection.parameters(6)).public  # the server knows its secret
 
     def swap(name: str, message: bytes) -> bytes:
@@ -161,7 +161,10 @@ def test_a_swapped_context_is_refused_by_clients_and_by_the_server() -> None:
         return encode(Encrypt(hashlib.sha256(own).digest())) if kind.startswith(b"Encrypt") else message
 
     def only(kind: bytes) -> Callable[[str, bytes], bytes]:
-        return lambda name, message: swap(name, message) if message[5 : 6 + len(kind)][1:] == kind else message
+        return lambda name, message: swap(name, message) if message[5 : 6 + len(kind)] == name_of(kind) else message
+
+    def name_of(kind: bytes) -> bytes:
+        return bytes([len(kind)]) + kind
 
     for kind in (b"ContextOffer", b"Context", b"Encrypt"):
         case = Round(values_of(6), protection, down=only(kind))
@@ -197,6 +200,19 @@ def test_nobody_but_the_key_holder_gives_the_key_or_opens() -> None:
         shared.client("client-00", encode(replace(honest, values=dict(list(honest.values.items())[1:]))))
     with pytest.raises(BelowThreshold):  # and the others no single client's value
         shared.client("client-01", encode(replace(honest, values=dict(list(honest.values.items())[:1]))))
+
+
+@pytest.mark.parametrize("protection", CASES)
+def test_after_a_round_that_was_refused_the_next_one_works(protection: EncryptedSum) -> None:
+    def flipped(name: str, data: bytes) -> bytes:
+        return data[:-1] + bytes([data[-1] ^ 1]) if data[6:].startswith(b"EncryptedValue") else data
+
+    case = Round(values_of(6), protection, up=flipped)
+    with pytest.raises(CryptoError):
+        case.total()
+    kept = {"records": case.records, "identities": case.identities, "held": case.held}
+    total = Round(case.values, protection, index=1, **kept).total()
+    assert np.abs(total.value - sum(case.values.values())).max() < 0.2 and total.count == 6
 
 
 def test_messages_out_of_order_are_refused() -> None:

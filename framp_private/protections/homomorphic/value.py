@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -68,23 +69,23 @@ class EncryptedSum(Protection):
         """No limit."""
         return None
 
+    @abstractmethod
     def parameters(self, cohort: int) -> Parameters:
         """The smallest that keep 128 bits of security and hold a cohort's sum."""
-        raise NotImplementedError
 
+    @abstractmethod
     def unit(self, cohort: int) -> float:
         """What one unit of an opened sum stands for."""
-        raise NotImplementedError
 
+    @abstractmethod
     def quantised(self, values: np.ndarray, cohort: int) -> np.ndarray:
         """(n,) what is encrypted."""
-        raise NotImplementedError
 
+    @abstractmethod
     def opened(
         self, encryption: Encryption, vectors: Sequence[Sequence[bytes]], size: int, cohort: int, entropy: Entropy
     ) -> np.ndarray:
         """(size,) int64 the sum in units, as it may be told to the server."""
-        raise NotImplementedError
 
     def least_survivors(self, cohort: int) -> int:
         """How many clients any sum that is opened is over, at least."""
@@ -153,7 +154,7 @@ class EncryptedSum(Protection):
 
     def server_view(self) -> ServerView:
         """Sums over at least the smallest number of signers."""
-        metadata = ("who took part", "who dropped out", "sizes", "times")
+        metadata = ("who took part", "who dropped out", "who lacks the key, as after a restart", "sizes", "times")
         if self.key_holder == "party":
             trust = (
                 "clients that follow the protocol, and a key holder that does not work with the server: together, or "
