@@ -25,7 +25,7 @@ from framp_private.models.submodel import SubmodelRule
 from framp_private.models.tabular import mlp
 from framp_private.models.target import TargetNetwork
 from framp_private.models.vision import lenet, linear, perceptron, resnet18, small_cnn
-from framp_private.presets import PRESETS, name_of
+from framp_private.presets import DEFAULT, PRESETS, name_of
 from framp_private.privatise import Asked, Secure, privatise
 from framp_private.protections import (
     BFVSum,
@@ -48,7 +48,7 @@ def make_config(
 ) -> Config:
     """Defaults, then the method's recipe, then the preset, then the file, then assignments.
 
-    Without a preset and without a file the preset is `digits-secure`, unless the assignments name a
+    Without a preset and without a file the preset is `presets.DEFAULT`, unless the assignments name a
     data set of their own.
 
     Raises:
@@ -57,7 +57,7 @@ def make_config(
     given = dict(assignments or {})
     written = read_file(file) if file is not None else {}
     if preset is None and file is None and "dataset" not in given:
-        preset = "digits-secure"
+        preset = DEFAULT
     method = str(given.get("method", written.get("method", "framp")))
     recipes = {recipe().name: recipe for recipe in RECIPES}
     recipe = settings_of(recipes[method]()) if method in recipes else {}

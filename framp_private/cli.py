@@ -22,7 +22,7 @@ from framp_private.datasets import CATALOGUE, check, data_root, load_dataset
 from framp_private.errors import FrampError, RunError
 from framp_private.estimate import describe_plan
 from framp_private.inspect_ledgers import ledger_rows, verify_ledgers
-from framp_private.presets import PRESETS, name_of
+from framp_private.presets import DEFAULT, PRESETS, name_of
 from framp_private.privacy.calibrate import Releases, calibrate
 from framp_private.privacy.events import Budget
 from framp_private.protections.secagg.planning import design
@@ -102,7 +102,8 @@ def train(
         raise typer.BadParameter("--resume needs --out, the folder to go on in")
     if resume and out is not None and not (out / "config.yaml").is_file():
         raise RunError(f"out={out} holds no run to go on with: check the path, or leave --resume away")
-    named = preset or (config.stem if config else _default_name(settings))
+    chosen = dataset is not None or "dataset" in read_assignments(assignments or [])
+    named = preset or (config.stem if config else _name_of_data(settings) if chosen else DEFAULT)
     folder = out if out is not None else new_folder(named)
     if resume and RunFolder(folder).finished:
         summary: Any = RunFolder(folder).summary()
@@ -250,7 +251,7 @@ def secagg_plan(
         Console().print(secagg_table(found, values, bits))
 
 
-def _default_name(settings: Config) -> str:
+def _name_of_data(settings: Config) -> str:
     name = Path(settings.dataset).name
     return name if settings.privacy is None else f"{name}-private"
 

@@ -289,6 +289,9 @@ def _record_level(
     return settings
 
 
+DEFAULT = "digits-secure"
+"""The preset of a run for which neither a preset nor a file nor a data set is named."""
+
 PRESETS: tuple[Preset, ...] = (
     digits_private,
     digits_secure,

@@ -203,6 +203,12 @@ def test_a_folder_of_the_users_own_sites(capsys: pytest.CaptureFixture[str]) -> 
 PRIVATE = ["--set", "rounds=2", "--set", "clients=4", "--set", "home_steps=2"]
 
 
+def test_a_run_without_a_folder_is_named_after_its_preset_or_its_data() -> None:
+    assert main(["train", *PRIVATE]) == 0
+    assert main(["train", *PRIVATE, "--dataset", "digits", "--set", "network=linear"]) == 0
+    assert [path.name.rsplit("-", 2)[0] for path in sorted(Path("runs").iterdir())] == ["digits", "digits-secure"]
+
+
 def test_the_default_run_is_private_and_says_all_six_parts_of_its_claim(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", *PRIVATE, "--out", "run"]) == 0
     printed = capsys.readouterr().out
