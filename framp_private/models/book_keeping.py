@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from framp_private.models.convolution_gradients import TOGETHER, formed, windows
 from framp_private.models.flat import Tensors
 
 Factors = Callable[[Tensor], Tensor]
@@ -88,8 +89,11 @@ def clipped_sum(calls: dict[str, Call], tensors: Tensors, mask: Tensor | None, f
     ]
     squared = torch.stack([part.squared().double() for part in parts]).sum(0)
     scale = factors(squared).float()
+    finite = bool(torch.isfinite(squared).all())  # of every number that a norm is made of, too
     total = torch.zeros(tensors.total)
     for part in parts:
+        if not finite:
+            part.clean()
         for key, value in part.weighted(scale).items():
             total[places[key][0]] = value.reshape(-1)
     return total if mask is None else total.mul_(mask)
@@ -127,12 +131,13 @@ class _Linear:
             found = ((self._b.square() @ mask) * self._a.square()).sum(1)
         return found + _squared(self._b, self._masks, f"{self._prefix}bias") if self._bias else found
 
+    def clean(self) -> None:
+        _clean(self._a, self._b, self._formed)
+
     def weighted(self, scale: Tensor) -> dict[str, Tensor]:
-        b = _clean(self._b) * scale[:, None]
-        if self._formed is None:
-            made = {f"{self._prefix}weight": b.T @ _clean(self._a)}
-        else:
-            made = {f"{self._prefix}weight": torch.tensordot(scale, _clean(self._formed), 1)}
+        b = self._b * scale[:, None]
+        weight = b.T @ self._a if self._formed is None else torch.tensordot(scale, self._formed, 1)
+        made = {f"{self._prefix}weight": weight}
         return made | ({f"{self._prefix}bias": b.sum(0)} if self._bias else {})
 
 
@@ -144,10 +149,11 @@ class _Conv:
         assert isinstance(layer, nn.Conv2d) and call.back is not None
         self._bias, self._prefix, self._masks, self._shape = layer.bias is not None, prefix, masks, layer.weight.shape
         self._b = call.back.flatten(2)  # (n, o, t)
+        self._shift = self._b.sum(2)
         (_, o, t), k = self._b.shape, self._shape[1:].numel()
         large = masks is not None and len(self._b) * o * k > _IN_CACHE
-        self._windows = _windows(call.given, layer) if large or (masks is None and t * (k + o) < k * o) else None
-        self._formed = _formed(call.given, call.back, layer) if self._windows is None else None  # (n, o, k)
+        self._windows = windows(call.given, layer) if large or (masks is None and t * (k + o) < k * o) else None
+        self._formed = formed(call.given, call.back, layer) if self._windows is None else None
 
     def squared(self) -> Tensor:
         if self._windows is not None:
@@ -159,8 +165,9 @@ class _Conv:
             found = (found.clamp(min=0).sqrt() + self._slack(self._windows)).square()
         else:
             assert self._formed is not None
-            found = _squared(self._formed.flatten(1), self._masks, f"{self._prefix}weight")
-        return found + _squared(self._b.sum(2), self._masks, f"{self._prefix}bias") if self._bias else found
+            mask = self._masks(f"{self._prefix}weight") if self._masks else None
+            found = self._formed.squared(mask)
+        return found + _squared(self._shift, self._masks, f"{self._prefix}bias") if self._bias else found
 
     def _one_by_one(self, mask: Tensor) -> Tensor:
         """(n,) squared norms of gradients that are too many to be kept: each is formed, and forgotten."""
@@ -181,53 +188,26 @@ class _Conv:
         found: Tensor = sizes[0] * sizes[1] * (len(windows) * windows.shape[2] * 2.0**-50)
         return found
 
+    def clean(self) -> None:
+        _clean(self._b, self._shift, self._windows, self._formed.rows if self._formed else None)
+
     def weighted(self, scale: Tensor) -> dict[str, Tensor]:
         if self._windows is not None:
-            weight = self._summed(scale, _clean(self._b), _clean(self._windows)).float()
+            weight = self._summed(scale, self._b, self._windows).float().view(self._shape)
         else:
             assert self._formed is not None
-            weight = scale @ _clean(self._formed).flatten(1)
-        made = {f"{self._prefix}weight": weight.view(self._shape)}
-        return made | ({f"{self._prefix}bias": scale @ _clean(self._b.sum(2))} if self._bias else {})
+            weight = self._formed.weighted(scale)
+        made = {f"{self._prefix}weight": weight}
+        return made | ({f"{self._prefix}bias": scale @ self._shift} if self._bias else {})
 
     def _summed(self, scale: Tensor, b: Tensor, windows: Tensor) -> Tensor:
         """(o, k) float64, few records at a time; float32 would keep errors of cancelling places that no norm saw."""
         total = windows.new_zeros(b.shape[1], windows.shape[1], dtype=torch.float64)
-        for at in range(0, len(b), _TOGETHER):
-            rows = slice(at, at + _TOGETHER)
+        for at in range(0, len(b), TOGETHER):
+            rows = slice(at, at + TOGETHER)
             scaled = b[rows].double() * scale[rows, None, None]
             total += torch.einsum("not,nkt->ok", scaled, windows[rows].double())
         return total
-
-
-def _formed(x: Tensor, back: Tensor, layer: nn.Conv2d) -> Tensor:
-    """(n, o, c * kh * kw): each record's weight gradient, by the faster of two ways on a CPU."""
-    (n, o), (_, c, kh, kw) = back.shape[:2], layer.weight.shape
-    if c >= _GROUPED and o * c * kh * kw <= _SMALL:  # one convolution in which every record is a group of its own
-        flat, out = x.reshape(1, n * c, *x.shape[2:]), back.reshape(1, n * o, *back.shape[2:])
-        shape = (list(layer.stride), list(layer.padding), [1, 1], False, [0, 0], n, [False, True, False])
-        made: Tensor = torch.ops.aten.convolution_backward(out, flat, x.new_empty(n * o, c, kh, kw), None, *shape)[1]
-        return made.view(n, o, -1)
-    formed = x.new_empty(n, o, c * kh * kw)
-    for at in range(0, n, _TOGETHER):  # few records at a time stay in cache
-        rows = slice(at, at + _TOGETHER)
-        torch.bmm(back[rows].flatten(2), _windows(x[rows], layer).transpose(1, 2), out=formed[rows])
-    return formed
-
-
-_GROUPED, _TOGETHER = 8, 16
-_SMALL, _IN_CACHE = 1 << 16, 1 << 22
-"""Numbers in one record's gradient of a layer, and in those of a batch, beyond which memory is what takes the time."""
-
-
-def _windows(x: Tensor, layer: nn.Conv2d) -> Tensor:
-    """(n, c * kh * kw, places): what each output place sees; faster than `unfold` on a CPU."""
-    assert not isinstance(layer.padding, str)
-    (kh, kw), (sh, sw), (ph, pw) = layer.kernel_size, layer.stride, layer.padding
-    padded = functional.pad(x, (pw, pw, ph, ph)) if ph or pw else x
-    seen = padded.unfold(2, kh, sh).unfold(3, kw, sw)  # (n, c, h', w', kh, kw)
-    n, c, h, w = seen.shape[:4]
-    return seen.permute(0, 1, 4, 5, 2, 3).reshape(n, c * kh * kw, h * w)
 
 
 class _Norm:
@@ -252,9 +232,12 @@ class _Norm:
         found = _squared(self._weight, self._masks, f"{self._prefix}weight")
         return found + _squared(self._shift, self._masks, f"{self._prefix}bias") if self._bias else found
 
+    def clean(self) -> None:
+        _clean(self._weight, self._shift)
+
     def weighted(self, scale: Tensor) -> dict[str, Tensor]:
-        made = {f"{self._prefix}weight": scale @ _clean(self._weight)}
-        return made | ({f"{self._prefix}bias": scale @ _clean(self._shift)} if self._bias else {})
+        made = {f"{self._prefix}weight": scale @ self._weight}
+        return made | ({f"{self._prefix}bias": scale @ self._shift} if self._bias else {})
 
 
 def _squared(rows: Tensor, masks: Masks, key: str) -> Tensor:
@@ -262,9 +245,15 @@ def _squared(rows: Tensor, masks: Masks, key: str) -> Tensor:
     return rows.square().sum(1) if masks is None else (rows.square() * masks(key).flatten()).sum(1)
 
 
-def _clean(x: Tensor) -> Tensor:
+_IN_CACHE = 1 << 22
+"""Numbers in a batch of one layer's gradients beyond which they are not kept."""
+
+
+def _clean(*values: Tensor | None) -> None:
     """A record that is not finite has factor zero, and zero times infinity must be zero."""
-    return torch.nan_to_num_(x, 0.0, 0.0, 0.0) if not torch.isfinite(x.sum()) else x
+    for value in values:
+        if value is not None:
+            torch.nan_to_num_(value, 0.0, 0.0, 0.0)
 
 
 def _recorder(calls: dict[str, Call], name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:

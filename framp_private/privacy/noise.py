@@ -57,10 +57,10 @@ def standard_gaussian(count: int, entropy: Entropy) -> Tensor:
 def _uniform(words: Tensor, entropy: Entropy) -> Tensor:
     """Uniforms in (0, 1] from 63-bit words, with a relative precision of 2^-52 down to 2^-126."""
     uniform = words.to(torch.float64).add_(1.0)
-    small = words < _FINE
-    if small.any():
-        more = np.frombuffer(entropy.bytes(8 * int(small.sum())), dtype="<u8") >> np.uint64(1)
-        uniform[small] = words[small].double() + (torch.from_numpy(more.astype(np.float64)) + 1) * 2.0**-63
+    small = np.flatnonzero(words.numpy() < _FINE)
+    if small.size:
+        more = np.frombuffer(entropy.bytes(8 * small.size), dtype="<u8") >> np.uint64(1)
+        uniform.numpy()[small] = words.numpy()[small] + (more.astype(np.float64) + 1) * 2.0**-63
     return uniform.mul_(2.0**-63)
 
 
