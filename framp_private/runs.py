@@ -79,6 +79,29 @@ def run_config(
     )
 
 
+@dataclass(frozen=True, eq=False)
+class Setup:
+    """What a config describes, before anything runs: the records, the public facts, and whether anything is sent."""
+
+    dataset: FederatedDataset
+    federation: Federation
+    exchanges: bool
+
+
+def load_setup(config: Config, *, data_root: Path | None = None, out: Path | None = None) -> Setup:
+    """Data set and federation of a config.
+
+    Args:
+        out: the run folder in which noisy aggregates of graphs are kept, where the config makes some.
+
+    Raises:
+        FrampError: as `run_config`, before anything is trained.
+    """
+    dataset = load_dataset(config, data_root)
+    federation = _federation(config, network_of(config, trained_schema(config, dataset.schema)), dataset)
+    return Setup(prepared(federation, dataset, out), federation, method_of(config).exchanges)
+
+
 def load_run(
     folder: Path | str,
     *,
@@ -100,10 +123,8 @@ def load_run(
     if dataset is None or federation is None:
         if "dataset" not in settings:
             raise RunError(f"{folder} was made with its own data and federation: pass dataset= and federation=")
-        config = make_config(assignments=settings)
-        dataset = dataset or load_dataset(config, data_root)
-        federation = _federation(config, network_of(config, trained_schema(config, dataset.schema)), dataset)
-        dataset = prepared(federation, dataset, stored.path)
+        setup = load_setup(make_config(assignments=settings), data_root=data_root, out=stored.path)
+        dataset, federation = dataset or setup.dataset, setup.federation
     checkpoint = load_checkpoint(stored.path / "checkpoint")
     if checkpoint is None:
         raise RunError(f"{folder} has no checkpoint: it was removed after the run")

@@ -1,0 +1,92 @@
+"""Reference ("shadow") models: trained on random halves of a pool, side by side, and kept on disk.
+
+Each record is in half of the models, which ones is drawn for it alone: a model's rows are then no fixed half of the
+pool, under which one record's membership would say something of another's (arXiv 2605.25819).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from threat_models.errors import AuditError
+
+Trainer = Callable[[np.ndarray, int], np.ndarray]
+"""(rows (n,) bool, seed) -> (n, ...) what a model trained on those rows says of every record of the pool."""
+
+OnDone = Callable[[int, int], None]
+"""(models done, models in all): for progress bars."""
+
+
+@dataclass(frozen=True, eq=False)
+class Shadows:
+    """inside: (K, n) bool. signals: (K, n, ...) of every record under every model."""
+
+    inside: np.ndarray
+    signals: np.ndarray
+
+    @property
+    def outside(self) -> np.ndarray:
+        """(K, n) signals, NaN where the model trained on the record."""
+        return np.where(self.inside, np.nan, self.signals)
+
+
+def train_shadows(
+    train: Trainer,
+    n: int,
+    count: int,
+    *,
+    seed: int,
+    workers: int = 2,
+    cache: Path | None = None,
+    key: str = "",
+    on_done: OnDone = lambda done, total: None,
+) -> Shadows:
+    """`count` reference models of a pool of n records.
+
+    Args:
+        train: must not touch global state: it runs on several threads, each with one torch thread.
+        cache: a folder where signals are kept, one file a model. key: names everything the signals depend on beside
+            rows and seed (data, architecture, schedule): another key trains anew.
+
+    Raises:
+        AuditError: no models, or a trainer that returns another number of records.
+    """
+    if count < 1 or n < 2:
+        raise AuditError(f"{count} reference models on {n} records: at least one, on at least two")
+    inside = np.random.default_rng(seed).random((count, n)).argsort(0).argsort(0) < count / 2
+    threads, done = torch.get_num_threads(), [0]
+    torch.set_num_threads(1)
+
+    def one(place: int) -> np.ndarray:
+        found = _cached(train, inside[place], seed + place, cache, key)
+        if len(found) != n:
+            raise AuditError(f"the trainer returned signals of {len(found)} records, the pool has {n}")
+        done[0] += 1
+        on_done(done[0], count)
+        return found
+
+    try:
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            return Shadows(inside, np.stack(list(pool.map(one, range(count)))))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _cached(train: Trainer, rows: np.ndarray, seed: int, cache: Path | None, key: str) -> np.ndarray:
+    if cache is None:
+        return train(rows, seed)
+    name = hashlib.sha256(key.encode() + rows.tobytes() + str(seed).encode()).hexdigest()[:24]
+    path = cache / f"{name}.npy"
+    if not path.is_file():
+        cache.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial.npy")
+        np.save(partial, train(rows, seed))
+        partial.replace(path)
+    return np.asarray(np.load(path))

@@ -1,0 +1,137 @@
+"""Scores against truth: AUC, TPR at a FPR, both with intervals, and refusals where a figure would mean nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import expit
+from scipy.stats import norm, rankdata
+
+from threat_models.auditing.multi_run import clopper_pearson
+from threat_models.errors import AuditError, NotResolvable
+
+LEAST_FALSE_POSITIVES = 10
+"""A TPR at a FPR needs so many non-members over the threshold; fewer say nothing of the FPR."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure and its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def check_scores(scores: np.ndarray, members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Scores of members and of non-members.
+
+    Raises:
+        AuditError: scores that are not finite, or shapes that differ. NotResolvable: one side is empty, or all scores
+            are equal.
+    """
+    scores, members = np.asarray(scores, float), np.asarray(members, bool)
+    if scores.shape != members.shape or scores.ndim != 1:
+        raise AuditError(f"scores {scores.shape} and members {members.shape} must be two vectors of one length")
+    if not np.isfinite(scores).all():
+        raise AuditError(
+            f"{int((~np.isfinite(scores)).sum())} scores are not finite: an attack must score every record"
+        )
+    if members.all() or not members.any():
+        raise NotResolvable("there are only members or only non-members: nothing can be told apart")
+    if scores.min() == scores.max():
+        raise NotResolvable("all scores are equal: the attack says nothing, which is not the same as an AUC of 0.5")
+    return scores[members], scores[~members]
+
+
+def auc(scores: np.ndarray, members: np.ndarray, *, alpha: float = 0.05) -> Estimate:
+    """The Mann-Whitney AUC, ties at one half, with the interval of DeLong et al. (1988) on the logit scale.
+
+    Raises as `check_scores`.
+    """
+    inside, outside = check_scores(scores, members)
+    n1, n0 = len(inside), len(outside)
+    ranks = rankdata(np.concatenate([inside, outside]))
+    value = (ranks[:n1].sum() - n1 * (n1 + 1) / 2) / (n1 * n0)
+    above = (ranks[:n1] - rankdata(inside)) / n0  # of each member: the share of non-members below it
+    below = 1 - (ranks[n1:] - rankdata(outside)) / n1
+    variance = (above.var(ddof=1) / n1 if n1 > 1 else 0.25) + (below.var(ddof=1) / n0 if n0 > 1 else 0.25)
+    if value in (0.0, 1.0):  # no spread at all: the rule of three in its place
+        edge = min(0.5, 3 / min(n1, n0))
+        return Estimate(float(value), float(max(0.0, value - edge)), float(min(1.0, value + edge)))
+    odds, half = math.log(value / (1 - value)), norm.isf(alpha / 2) * math.sqrt(variance) / (value * (1 - value))
+    return Estimate(float(value), float(expit(odds - half)), float(expit(odds + half)))
+
+
+def roc(scores: np.ndarray, members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(fpr, tpr) of every threshold, from (0, 0) to (1, 1); tied scores are one step. Raises as `check_scores`."""
+    check_scores(scores, members)
+    scores, members = np.asarray(scores, float), np.asarray(members, bool)
+    order = np.argsort(-scores, kind="stable")
+    ends = np.flatnonzero(np.diff(scores[order], append=-np.inf))
+    hits, misses = np.cumsum(members[order])[ends], np.cumsum(~members[order])[ends]
+    return np.r_[0.0, misses / misses[-1]], np.r_[0.0, hits / hits[-1]]
+
+
+def tpr_at_fpr(scores: np.ndarray, members: np.ndarray, fpr: float, *, alpha: float = 0.05) -> Estimate:
+    """The largest TPR at a FPR of at most `fpr`, with the exact interval at that threshold.
+
+    Raises:
+        NotResolvable: fewer than ten non-members would be over the threshold. Else as `check_scores`.
+    """
+    _, outside = check_scores(scores, members)
+    if len(outside) * fpr < LEAST_FALSE_POSITIVES:
+        needed = math.ceil(LEAST_FALSE_POSITIVES / fpr)
+        raise NotResolvable(f"TPR at FPR {fpr:g} takes {needed} non-members, there are {len(outside)}: not resolvable")
+    curve = roc(scores, members)
+    hits = round(float(curve[1][curve[0] <= fpr + 1e-12].max()) * int(np.sum(members)))
+    n = int(np.sum(members))
+    return Estimate(hits / n, *clopper_pearson(hits, n, alpha))
+
+
+def worst_group(
+    scores: np.ndarray, members: np.ndarray, groups: np.ndarray, *, least: int = 10
+) -> Mapping[str, float | str | None]:
+    """The group (class, client) with the largest AUC among those with `least` records on both sides.
+
+    Pooled over people, a ROC is calibrated for nobody in particular (arXiv 2605.25819): the worst is named beside it.
+    """
+    best: dict[str, float | str | None] = {"group": None, "auc": None}
+    for group in np.unique(groups):
+        chosen = np.asarray(groups) == group
+        inside, outside = int(np.sum(members[chosen])), int(np.sum(~members[chosen]))
+        if min(inside, outside) < least:
+            continue
+        try:
+            found = auc(scores[chosen], members[chosen]).value
+        except NotResolvable:
+            continue
+        if best["auc"] is None or found > float(best["auc"]):
+            best = {"group": str(group), "auc": found}
+    return best
+
+
+def exact_match(guesses: np.ndarray, truth: np.ndarray, *, alpha: float = 0.05) -> Estimate:
+    """The share of right guesses, with the exact interval.
+
+    Raises:
+        NotResolvable: nothing was guessed.
+    """
+    if len(truth) == 0:
+        raise NotResolvable("nothing was guessed")
+    hits = int(np.sum(np.asarray(guesses) == np.asarray(truth)))
+    return Estimate(hits / len(truth), *clopper_pearson(hits, len(truth), alpha))
+
+
+def total_variation(first: np.ndarray, second: np.ndarray) -> float:
+    """Half the L1 distance of two distributions."""
+    return float(np.abs(np.asarray(first) - np.asarray(second)).sum() / 2)
+
+
+def psnr(picture: np.ndarray, original: np.ndarray, peak: float = 1.0) -> float:
+    """Peak signal-to-noise ratio in dB; infinite for equal pictures."""
+    error = float(np.mean((np.asarray(picture, float) - np.asarray(original, float)) ** 2))
+    return math.inf if error == 0 else 10 * math.log10(peak**2 / error)
