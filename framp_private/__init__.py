@@ -13,6 +13,7 @@ Everything public is importable from here::
 from framp_private import errors as errors
 from framp_private import protections as protections
 from framp_private.config import Config as Config
+from framp_private.costs import channel_costs as channel_costs
 from framp_private.data.base import ClientData as ClientData
 from framp_private.data.base import FederatedDataset as FederatedDataset
 from framp_private.data.base import Schema as Schema
@@ -20,6 +21,7 @@ from framp_private.datasets import load_dataset as load_dataset
 from framp_private.federated import messages as messages
 from framp_private.federated.client import Client as Client
 from framp_private.federated.client import ClientState as ClientState
+from framp_private.federated.client import Plant as Plant
 from framp_private.federated.descriptor import DescriptorRule as DescriptorRule
 from framp_private.federated.federation import Federation as Federation
 from framp_private.federated.local_training import Alignment as Alignment

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from framp_private.engines.in_process import Drops, InProcess, keep_nothing, nob
 from framp_private.errors import BelowThreshold, CheckpointError, ReleaseLost
 from framp_private.evaluation import Serving
 from framp_private.federated.accounts import Accounts
-from framp_private.federated.client import Client, ClientState
+from framp_private.federated.client import Client, ClientState, Plant
 from framp_private.federated.federation import Federation
 from framp_private.federated.key_holder import KeyHolder, encrypted_sums, new_pins, pins_of_clients
 from framp_private.federated.messages import SignedHead
@@ -58,7 +59,7 @@ class Simulation:
     """The server's state, the engine with its clients, and the way back to a checkpoint.
 
     `exchanges` False trains each client at home instead, and nothing is sent. `threads` clients answer side by side,
-    one at a time where the network draws random numbers.
+    one at a time where the network draws random numbers. `plants`: an auditor's canaries, by client.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Simulation:
         store: ClientStore | None = None,
         holder_store: HolderStore | None = None,
         entropy: Entropy | None = None,
+        plants: Mapping[str, Plant] = MappingProxyType({}),
     ) -> None:
         self.federation, self.dataset, self.exchanges = federation, dataset, exchanges
         self.accounts = accounts or Accounts(federation)
@@ -97,6 +99,7 @@ class Simulation:
                     self.accounts.identities[name],
                     self.accounts.roster,
                     pinned,
+                    plants.get(name),
                 ),
                 self.accounts.server.public,
             )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from framp_private.engines.in_process import Drops, nobody_drops
 from framp_private.errors import ConfigError, ModelError, PlanError, RunError
 from framp_private.evaluation import Model
 from framp_private.federated.accounts import Accounts
+from framp_private.federated.client import Plant
 from framp_private.federated.dp_sgd import GRAPHS
 from framp_private.federated.federation import Federation
 from framp_private.federated.local_training import Decay, HomeSchedule
@@ -47,7 +48,7 @@ class Options:
         threads: clients that train side by side; the models are the same for any number.
         budget: what each account may spend; needed for a guarantee, as it names delta. ledger: a folder of ledgers that
             this run continues; without it they are the run's own.
-        on_round: a callback for progress.
+        on_round: a callback for progress. plants: an auditor's canaries, by client; they cost utility.
     """
 
     evaluate_every: int = 5
@@ -62,6 +63,7 @@ class Options:
     budget: Budget | None = None
     ledger: Path | None = None
     on_round: OnRound | None = None
+    plants: Mapping[str, Plant] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         counts = (self.evaluate_every, self.checkpoint_every, self.home_steps, self.threads)
@@ -134,6 +136,7 @@ def train(
             accounts=_accounts(federation, folder, options),
             store=ClientStore(out / "clients") if out is not None else None,
             holder_store=HolderStore(out / "key-holder") if out is not None else None,
+            plants=options.plants,
         )
         seconds = Seconds()
         rows = folder.restore(simulation, seconds) if folder is not None else None

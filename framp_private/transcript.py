@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from framp_private.errors import WireError
-from framp_private.federated.messages import Envelope, bytes_by_channel
+from framp_private.federated.messages import Envelope, Trip, TripReply, bytes_by_channel
 from framp_private.protections.base import CHANNELS
 from framp_private.wire import decode
 
@@ -48,8 +48,12 @@ class Delivery:
 
     @property
     def message(self) -> bytes:
-        """What was in the envelope; empty if it brought a receipt alone. Raises `WireError`."""
-        return decode(self.data, Envelope).message
+        """What was in the envelope, empty if it brought a receipt alone; parties that are no clients get none.
+
+        Raises `WireError`.
+        """
+        whole = decode(self.data, Envelope, Trip, TripReply)
+        return whole.message if isinstance(whole, Envelope) else self.data
 
 
 class Transcript:

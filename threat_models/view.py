@@ -194,6 +194,24 @@ class View:
             raise NotInView("no generated model was sent")
         return found
 
+    def totals(self) -> dict[int, np.ndarray]:
+        """round -> (n,) the opened total on theta_0, read off how phi moved between two requests.
+
+        The total of the last round is not among them: nobody is sent what came of it.
+
+        Raises:
+            NotInView: phi did not travel, or theta_0 moves by counts that are not seen.
+        """
+        facts, phis = self.facts, {}
+        for _, each in self.log:
+            message = _inner(each)
+            if isinstance(message, messages.PhiRequest):
+                phis[message.round_index] = message.phi[: facts.network.n_parameters].astype(np.float64)
+        if not phis or facts.step.counted:
+            raise NotInView("no total can be read off phi: it did not travel, or moves by a mean over unseen counts")
+        scale = facts.cohort / facts.step.backbone_rate
+        return {t: (phis[t] - phis[t + 1]) * scale for t in phis if t + 1 in phis}
+
     def sizes(self) -> dict[str, list[int]]:
         """client -> bytes of each of its replies, in order."""
         found: dict[str, list[int]] = {}

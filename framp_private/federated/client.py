@@ -15,6 +15,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -47,6 +48,19 @@ from framp_private.privacy.events import Event, no_cost
 from framp_private.protections.base import Channel, Member, Seat
 from framp_private.randomness import Entropy
 from framp_private.wire import decode, encode
+
+
+class Plant(Protocol):
+    """What an auditor puts into a client's values before they are noised: canaries, whose presence it then guesses.
+
+    A run with canaries spends what any run spends: each stands for one more record, within its bounds.
+    """
+
+    def value(self, channel: Channel, round_index: int, value: np.ndarray) -> np.ndarray:
+        """What is protected in place of a channel's value."""
+
+    def step(self, round_index: int, clipped: Tensor) -> Tensor:
+        """What is noised in place of the (n_parameters,) clipped sum of a step of DP-SGD."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +108,7 @@ class Client:
     identity: Identity | None = None
     roster: Mapping[str, PublicIdentity] = field(default_factory=dict)
     pins: Pins = field(default_factory=dict)
+    plant: Plant | None = None
 
     def handle(self, request: bytes, state: ClientState) -> tuple[bytes, ClientState]:
         """Answers one request.
@@ -303,7 +318,8 @@ class Client:
             prototypes = GlobalPrototypes(
                 torch.from_numpy(message.prototypes), torch.from_numpy(message.present).bool()
             )
-        home = AtHome(self.entropy, federation.declared_by(self.name), self.observe)
+        planted = partial(self.plant.step, message.round_index) if self.plant is not None else None
+        home = AtHome(self.entropy, federation.declared_by(self.name), self.observe, planted)
         if isinstance(trainer, Summing):
             return trainer.delta(federation.network, given, mask, self.data, prototypes, home)
         streams = federation.streams.child("local", self.name, message.round_index)
@@ -330,6 +346,8 @@ class Client:
             self.observe(channel, "signal_to_noise", float(np.linalg.norm(value)) / (deviation * value.size**0.5))
         place = self.federation.seat_of(channel)
         round_index = -1 if isinstance(message, EnrolRequest) else message.round_index
+        if self.plant is not None:
+            value = self.plant.value(channel, round_index, value)
         member = replace(self._member, pin=self.pins.get(place)) if self._member is not None else None
         held = state.secret.get(place, b"")
         alike = asked_alike(self.federation, asked)

@@ -140,7 +140,7 @@ class DpSGD:
         for _ in range(self.steps):
             rows = data.train[poisson_sample(data.n_train, self.sampling_probability, home.entropy)]
             loss = partial(self._losses, network, data, rows, prototypes) if len(rows) else None
-            gradient = optimizer.noisy_gradient(loss, mode)
+            gradient = optimizer.noisy_gradient(loss, mode, home.plant)
             if home.observe is not None:
                 home.observe("update", "clip_fraction", optimizer.clip_fraction)
                 home.observe("update", "signal_to_noise", optimizer.signal_to_noise)

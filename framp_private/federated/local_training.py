@@ -76,11 +76,13 @@ class AtHome:
         entropy: its source of noise. declared: the public number of records it declared, a divisor.
         observe: takes clip fractions and signal-to-noise ratios. They are data: shown in simulation, kept home
             in a deployment.
+        plant: what an auditor adds to the clipped sum of a step before its noise.
     """
 
     entropy: Entropy
     declared: int
     observe: Observe | None = None
+    plant: Callable[[Tensor], Tensor] | None = None
 
 
 @dataclass(frozen=True)

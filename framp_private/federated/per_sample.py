@@ -40,6 +40,8 @@ Loss = Callable[[nn.Module], Tensor]
 """Calls the given module on a batch under the loaded weights: (n,) losses, one a record."""
 Factors = Callable[[Tensor], Tensor]
 """(n,) squared norms -> (n,) clipping factors."""
+Plant = Callable[[Tensor], Tensor]
+"""(n_parameters,) clipped sum -> the same with canaries."""
 
 
 def chosen(mode: Mode, network: TargetNetwork, full: bool) -> Mode:
@@ -90,12 +92,17 @@ class MaskedOptimizer(DPOptimizer):  # type: ignore[misc]
         deviation = self.noise_multiplier * self.max_grad_norm * max(1, self._n_noisy) ** 0.5
         return float(self._clipped.norm()) / float(deviation)
 
-    def noisy_gradient(self, loss: Loss | None, mode: Mode) -> Tensor:
-        """(n_parameters,) one step's gradient; `loss` None is the empty batch: noise alone."""
+    def noisy_gradient(self, loss: Loss | None, mode: Mode, plant: Plant | None = None) -> Tensor:
+        """(n_parameters,) one step's gradient; `loss` None is the empty batch: noise alone.
+
+        plant: sees the clipped sum and returns it with an auditor's canaries in it.
+        """
         if loss is None:
             self._clipped, self.clip_fraction = torch.zeros(self._network.n_parameters), 0.0
         else:
             self._clipped = _SUMS[mode](self._network, loss, self._factor, self._factors)
+        if plant is not None:
+            self._clipped = plant(self._clipped)
         self.add_noise()
         self.scale_grad()
         return self._network.gradient

@@ -137,7 +137,7 @@ def check_sampling() -> None:
     sizes: list[int] = []
     real = per_sample.MaskedOptimizer.noisy_gradient
 
-    def seen(self, loss, mode):  # noqa: ANN001, ANN202
+    def seen(self, loss, mode, *more):  # noqa: ANN001, ANN002, ANN202
         def counted(module):  # noqa: ANN001, ANN202
             losses = loss(module)
             sizes.append(len(losses))
@@ -145,7 +145,7 @@ def check_sampling() -> None:
 
         if loss is None:
             sizes.append(0)
-        return real(self, None if loss is None else counted, mode)
+        return real(self, None if loss is None else counted, mode, *more)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(per_sample.MaskedOptimizer, "noisy_gradient", seen)
@@ -241,9 +241,9 @@ def _noise_before_clipping(monkeypatch: pytest.MonkeyPatch) -> None:
 def _batch_level_clipping(monkeypatch: pytest.MonkeyPatch) -> None:
     real = per_sample.MaskedOptimizer.noisy_gradient
 
-    def wrong(self, loss, mode):  # noqa: ANN001, ANN202
+    def wrong(self, loss, mode, *more):  # noqa: ANN001, ANN002, ANN202
         self._factors = torch.ones_like
-        gradient = real(self, loss, mode)
+        gradient = real(self, loss, mode, *more)
         limit = self.max_grad_norm / self.expected_batch_size
         return gradient.mul_(min(1.0, limit / max(float(gradient.norm()), 1e-12)))
 
@@ -253,13 +253,13 @@ def _batch_level_clipping(monkeypatch: pytest.MonkeyPatch) -> None:
 def _actual_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     real = per_sample.MaskedOptimizer.noisy_gradient
 
-    def wrong(self, loss, mode):  # noqa: ANN001, ANN202
+    def wrong(self, loss, mode, *more):  # noqa: ANN001, ANN002, ANN202
         def counted(module):  # noqa: ANN001, ANN202
             losses = loss(module)
             self.expected_batch_size = len(losses)
             return losses
 
-        return real(self, None if loss is None else counted, mode)
+        return real(self, None if loss is None else counted, mode, *more)
 
     monkeypatch.setattr(per_sample.MaskedOptimizer, "noisy_gradient", wrong)
 
@@ -275,8 +275,8 @@ def _shuffled(monkeypatch: pytest.MonkeyPatch) -> None:
 def _empty_batches_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     real = per_sample.MaskedOptimizer.noisy_gradient
 
-    def wrong(self, loss, mode):  # noqa: ANN001, ANN202
-        return self._network.gradient.zero_() if loss is None else real(self, loss, mode)
+    def wrong(self, loss, mode, *more):  # noqa: ANN001, ANN002, ANN202
+        return self._network.gradient.zero_() if loss is None else real(self, loss, mode, *more)
 
     monkeypatch.setattr(per_sample.MaskedOptimizer, "noisy_gradient", wrong)
 

@@ -67,7 +67,10 @@ def test_tracing_under_noise_keeps_under_the_ceiling_of_its_epsilon(epsilon: flo
 def test_a_whitened_tracing_of_real_embeddings_beats_one_that_is_not() -> None:
     rng = np.random.default_rng(2)
     mix = rng.normal(size=(32, 32)) * np.geomspace(8, 0.05, 32)
-    draw = lambda n: rng.normal(size=(n, 32)) @ mix
+
+    def draw(n):
+        return rng.normal(size=(n, 32)) @ mix
+
     whitening = prototypes.Whitening.of(draw(2000))
     plain = prototypes.Whitening(np.zeros(32), np.eye(32))
     found = {"white": [], "plain": []}

@@ -17,10 +17,10 @@ POOL, CLASSES, SEED = 2000, 20, 0
 
 
 def pool():
-    """2,000 binary records of 200 columns in 20 clusters: each bit of its class's centre flips with chance .35."""
+    """2,000 binary records of 200 columns in 20 clusters: each bit of its class's centre flips with chance .36."""
     rng = np.random.default_rng(SEED)
     y = rng.integers(0, CLASSES, POOL)
-    x = (rng.random((CLASSES, 200)) < 0.5)[y] ^ (rng.random((POOL, 200)) < 0.35)
+    x = (rng.random((CLASSES, 200)) < 0.5)[y] ^ (rng.random((POOL, 200)) < 0.36)
     return torch.tensor(x, dtype=torch.float32), torch.tensor(y)
 
 
@@ -78,7 +78,10 @@ def test_floors_with_few_references(toy) -> None:
     two = np.where(refs.inside, np.nan, refs.signals)
     few = np.array([two[~np.isnan(two[:, i]), i][:2] for i in range(POOL)]).T
     assert auc(membership.calibrated(phi, few), members) >= 0.78
-    probability = lambda values: 1 / (1 + np.exp(-values))
+
+    def probability(values):
+        return 1 / (1 + np.exp(-values))
+
     spare = np.flatnonzero(~members)[:500]
     scores = membership.rmia(probability(phi), probability(few), probability(phi)[spare], probability(few)[:, spare])
     assert auc(scores, members) >= 0.78

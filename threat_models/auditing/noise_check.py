@@ -1,0 +1,104 @@
+"""Whether the noise on what a client really sends is as large as its event says (F5).
+
+Fresh replies of the real client, with canaries on many coordinates at once, each of the declared sensitivity and in by
+a coin of its own; the background is known, so that each coordinate is one independent trial of the Gaussian mechanism.
+The claim is that of one round, at delta 1e-5.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from framp_private import Client, ClientData, ClientState, Entropy, Federation
+from threat_models.auditing import parametric
+from threat_models.auditing.gaussian import epsilon_of
+from threat_models.auditing.replay import Finding, bounds, requests_of, values_of
+
+DELTA, MOST, LEAST = 1e-5, 4000, 1500
+"""delta of the claim; coordinates that carry canaries in one reply; canaries in all."""
+
+
+@dataclass(eq=False)
+class _OnEveryCoordinate:
+    """A `framp_private.Plant` with one canary a coordinate, of one channel."""
+
+    channel: str
+    size: float
+    stepwise: bool
+    generator: np.random.Generator
+    coins: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
+    background: np.ndarray = field(default_factory=lambda: np.zeros(0))
+
+    def value(self, channel: str, round_index: int, value: np.ndarray) -> np.ndarray:
+        if channel != self.channel or self.stepwise:
+            return value
+        return self._planted(np.asarray(value, np.float64)).astype(value.dtype)
+
+    def step(self, round_index: int, clipped: Tensor) -> Tensor:
+        if not self.stepwise:
+            return clipped
+        return torch.from_numpy(self._planted(clipped.double().numpy())).to(clipped.dtype)
+
+    def _planted(self, value: np.ndarray) -> np.ndarray:
+        self.background = value.copy()
+        self.coins = (self.generator.random(value.shape) < 0.5) & (np.arange(value.size).reshape(value.shape) < MOST)
+        return np.asarray(value + self.size * self.coins)
+
+
+def trials(
+    federation: Federation, client: str, data: ClientData, channel: str, *, seed: int, entropy: Entropy | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """(m,) scores in units of the sensitivity, and (m,) coins, over as many fresh replies as it takes."""
+    trainer: Any = federation.trainer
+    stepwise = channel == "update" and trainer.event(1) is not None
+    size = trainer.clip_norm if stepwise else bounds(federation, client)[channel]
+    generator = np.random.default_rng(seed)
+    scores: list[np.ndarray] = []
+    coins: list[np.ndarray] = []
+    requests = requests_of(federation, client, 1)
+    asked = requests[:1] if channel == "descriptor" else requests[-1:]
+    while sum(len(part) for part in scores) < LEAST:
+        planted = _OnEveryCoordinate(channel, size, stepwise, generator)
+        handler = Client(client, data, federation, entropy or Entropy(), plant=planted)
+        reply, _ = handler.handle(asked[0], ClientState.new())
+        value = values_of(federation, reply)[channel].astype(np.float64)
+        if stepwise:
+            value = value * federation.declared_by(client) * trainer.sampling_probability / trainer.learning_rate
+        kept = slice(0, min(MOST, value.size))
+        scores.append(((value - planted.background) / size)[kept])
+        coins.append(planted.coins[kept])
+    return np.concatenate(scores), np.concatenate(coins)
+
+
+def check_scale(
+    federation: Federation, client: str, data: ClientData, *, seed: int = 0, alpha: float = 1e-3
+) -> list[Finding]:
+    """A finding for each channel whose claim of one round is refuted; alpha is shared by the channels.
+
+    Takes a client that holds the whole network (budget 1), one local step and no sampling: a claim that amplification
+    makes smaller is the ledger's, this is the mechanism's.
+    """
+    found = []
+    noised = bounds(federation, client)
+    for channel in noised:
+        scores, coins = trials(federation, client, data, channel, seed=seed)
+        claimed = 1 / _multiplier(federation, channel)
+        mu = parametric.mu_lower(scores, coins, alpha=alpha / len(noised))
+        if mu > claimed:
+            spent = "unbounded" if math.isinf(mu) else f"{epsilon_of(mu, DELTA):.2f}"
+            words = f"epsilon of one round is at least {spent}, claimed is {epsilon_of(claimed, DELTA):.2f}"
+            found.append(Finding("scale", channel, words))
+    return found
+
+
+def _multiplier(federation: Federation, channel: str) -> float:
+    trainer: Any = federation.trainer
+    if channel == "update" and trainer.event(1) is not None:
+        return float(trainer.noise_multiplier)
+    return float(federation.plan.protection(channel).noise_multiplier)  # type: ignore[arg-type,attr-defined]

@@ -1,0 +1,153 @@
+"""What replays must show: checks of one client's real code, on made-up neighbours of its records.
+
+calls          the sequence of draws does not depend on the records
+sensitivity    one record moves no release by more than is declared, whatever it is: huge, or not finite
+everywhere     no coordinate of a noised release is the same under other draws
+fresh          every release draws, as much as the first one did, and no two are the same
+precision      released values are no coarser than float32
+sampling       batch sizes have a binomial's spread
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from scipy.stats import chi2
+
+from framp_private import ClientData, Federation
+from framp_private.errors import FrampError
+from threat_models.auditing.replay import Finding, Release, bounds, neighbours, play, requests_of, resting
+from threat_models.errors import AuditError
+
+ROOM = 1 + 1e-4
+"""float32 sums of long vectors may be off by so much."""
+
+_KEY = 32
+"""Bytes of the key that opens a stream of noise."""
+
+
+def check_neighbours(federation: Federation, client: str, data: ClientData, *, seed: int = 0) -> list[Finding]:
+    """calls and sensitivity, over pairs of neighbours; one local step: later ones go on from what it moved."""
+    found: list[Finding] = []
+    one_step = replace(federation, trainer=_one_step(federation))
+    for rested, made in ((False, one_step), (True, resting(one_step))):
+        declared = bounds(made, client)
+        wanted = [name for name in declared if (name == "prototypes") == rested]
+        requests = requests_of(made, client, 1)
+        for words, one, other in neighbours(data):
+            try:
+                pair = [play(made, client, records, requests, seed) for records in (one, other)]
+            except FrampError as error:  # whoever sees that a client fails because of its records has been told of them
+                found.append(Finding("sensitivity", "all", f"{words} makes the client fail: {error}"))
+                continue
+            for first, second in zip(*pair, strict=True):
+                found += _calls(first, second, words, one.n_train, other.n_train)
+                for channel in wanted:
+                    if channel in first.values:
+                        found += _sensitivity(channel, first, second, declared[channel], words)
+    return found
+
+
+def _one_step(federation: Federation) -> Any:
+    trainer: Any = federation.trainer
+    return replace(trainer, steps=1) if hasattr(trainer, "sampling_probability") else trainer
+
+
+def _calls(first: Release, second: Release, words: str, n: int, other: int) -> Iterable[Finding]:
+    """The draw of 8 bytes a record that decides who is sampled, at home, may follow the records."""
+
+    def public(calls: tuple[int, ...], records: int) -> list[int]:
+        left = list(calls)
+        if 8 * records in left:
+            left.remove(8 * records)
+        return [count for count in left if count]
+
+    if public(first.calls, n) != public(second.calls, other):
+        yield Finding("calls", "all", f"the sequence of draws depends on {words}")
+
+
+def _sensitivity(channel: str, first: Release, second: Release, declared: float, words: str) -> Iterable[Finding]:
+    one, other = first.values[channel], second.values[channel]
+    if not (np.isfinite(one).all() and np.isfinite(other).all()):
+        yield Finding("sensitivity", channel, f"{words} makes the release not finite")
+        return
+    moved = float(np.linalg.norm(one.astype(float) - other.astype(float)))
+    # both were rounded to float32 next to noise of their own size
+    room = declared * ROOM + 2.0**-23 * float(np.linalg.norm(one))
+    if moved > room:
+        yield Finding("sensitivity", channel, f"{words} moves the release by {moved:.4g}, declared is {declared:.4g}")
+
+
+def check_noise(federation: Federation, client: str, data: ClientData, *, rounds: int = 3) -> list[Finding]:
+    """everywhere, fresh and precision, over two seeds and some rounds."""
+    requests = requests_of(federation, client, rounds)
+    plays = [play(federation, client, data, requests, seed) for seed in (1, 2)]
+    noised = set(bounds(federation, client))
+    found: list[Finding] = []
+    for first, second in zip(*plays, strict=True):
+        for channel in noised & set(first.values):
+            one, other = first.values[channel], second.values[channel]
+            same = int((one == other).sum())
+            if same > 1 + 1e-5 * one.size:  # float32 values of one size agree by chance once in 2^22
+                found.append(Finding("everywhere", channel, f"{same} of {one.size} values are equal under other draws"))
+            coarse = np.asarray(one, np.float32)
+            if (coarse.astype(np.float16).astype(np.float32) == coarse).mean() > 0.5:
+                found.append(Finding("precision", channel, "values lie on the grid of float16"))
+    trained = [release for release in plays[0] if "update" in release.values]
+    keys = [sum(count == _KEY for count in release.calls) for release in trained]
+    if not keys or min(keys) == 0 or len(set(keys)) > 1:
+        found.append(
+            Finding("fresh", "all", f"rounds open {keys} streams of noise, each must open as many as the first")
+        )
+    for channel in noised:
+        values = [release.values[channel] for release in trained if channel in release.values]
+        for one, other in pairwise(values):
+            if one.shape == other.shape and np.array_equal(one, other):
+                found.append(Finding("fresh", channel, "two rounds released the very same values"))
+    return found
+
+
+def check_sampling(
+    federation: Federation, client: str, data: ClientData, *, draws: int = 60, alpha: float = 1e-3, first: int = 0
+) -> list[Finding]:
+    """The spread of batch sizes, from what one step moves: all records are made equal, and the noise taken off.
+
+    Batches of one size, as a shuffled data set gives, have none. Chi-square on the variance of Bin(n, q), two-sided.
+    """
+    trainer = federation.trainer
+    q = float(getattr(trainer, "sampling_probability", 1.0))
+    if q >= 1:
+        return []
+    made = replace(federation, trainer=_one_step(federation))
+    requests = requests_of(made, client, 1)
+    alike = data.train[:1].repeat(data.n_train)
+    x, y = data.x.clone(), data.y.clone()
+    x[data.train], y[data.train] = data.x[alike], data.y[alike]
+    equal, nothing = replace(data, x=x, y=y), replace(data, train=data.train[:0])
+    sizes = []
+    for seed in range(first, first + draws):
+        whole, noise = (
+            play(made, client, records, requests, seed)[-1].values["update"] for records in (equal, nothing)
+        )
+        sizes.append(float(np.linalg.norm(whole.astype(float) - noise)))
+    unit = bounds(made, client)["update"]
+    if max(sizes) == 0:
+        raise AuditError("the made-up records move nothing: sampling cannot be seen")
+    spread = np.var(np.array(sizes) / unit, ddof=1) * (draws - 1) / (data.n_train * q * (1 - q))
+    low, high = chi2.ppf([alpha / 2, 1 - alpha / 2], draws - 1)
+    if low <= spread <= high:
+        return []
+    return [Finding("sampling", "update", f"batch sizes have {spread / (draws - 1):.2f} times a binomial's variance")]
+
+
+Check = Callable[[Federation, str, ClientData], list[Finding]]
+CHECKS: tuple[Check, ...] = (check_neighbours, check_noise, check_sampling)
+
+
+def replay(federation: Federation, client: str, data: ClientData) -> list[Finding]:
+    """All checks on one client's records; empty if nothing is wrong. Takes a run whose values are seen singly."""
+    return [finding for check in CHECKS for finding in check(federation, client, data)]
