@@ -1,7 +1,7 @@
 """Planted bugs on the real code path, each caught by a check of the audit; the code as it is passes all of them.
 
 A check is a function of a federation, a client and its records; a mutant is a patch under which some check must find
-something. Statistical checks have alpha = 1e-3.
+something. Statistical checks have alpha = 1e-3, or 1e-6 where the test runs once.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def made(**changes):
 
 
 def scale() -> list[Finding]:
-    return noise_check.check_scale(made(), NAME, DATA)
+    return noise_check.check_scale(made(), NAME, DATA, alpha=1e-6)  # noise is fresh in every run of this test
 
 
 def neighbours() -> list[Finding]:
@@ -328,10 +328,9 @@ def test_a_claim_for_another_unit_is_seen() -> None:
     assert [finding.check for finding in claims_check.check_claim(made(), claim)] == ["claim"]
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_the_code_as_it_is_raises_few_alarms(seed: int) -> None:
-    """12 seeds here and 200 in the slow suite; at alpha = 1e-3 more than 2 of 200 have probability 1e-3."""
-    assert sum(bool(noise_check.check_scale(made(), NAME, DATA, seed=4 * seed + k)) for k in range(4)) == 0
+def test_the_code_as_it_is_raises_few_alarms() -> None:
+    """12 seeds here and 200 in the slow suite; at alpha = 1e-3 more than 2 of 12 have probability 2e-7."""
+    assert sum(bool(noise_check.check_scale(made(), NAME, DATA, seed=seed)) for seed in range(12)) <= 2
 
 
 @pytest.mark.slow
@@ -348,7 +347,7 @@ def test_at_most_two_alarms_in_two_hundred_seeds() -> None:
 @pytest.mark.parametrize("change", [{"noise_multiplier": 0.3}, {"clip_norm": 3.0}])
 def test_other_settings_pass_too(change) -> None:
     federation = made(**change)
-    assert noise_check.check_scale(federation, NAME, DATA) == []
+    assert noise_check.check_scale(federation, NAME, DATA, alpha=1e-6) == []
     assert replay_checks.check_neighbours(federation, NAME, DATA) == []
 
 
