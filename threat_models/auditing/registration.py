@@ -60,9 +60,10 @@ def register(claim: PrivacyClaim, m: int, *, alpha: float) -> Registration:
     if claim.mechanism == "gaussian":
         names += ["f-dp one-run", "parametric"]
     share = alpha / len(names)
+    needed = one_run.guesses_needed(target, share)
     guesses = {
         "one-run tight": _best(m, mu, claim.delta, share),
-        "one-run refute": _best(m, 2 * mu, claim.delta, share, at_least=one_run.guesses_needed(target, share)),
+        "one-run refute": _best(m, 2 * mu, claim.delta, share, at_least=needed if needed <= m else 1),
     }
     if claim.mechanism == "gaussian":
         guesses["f-dp one-run"] = guesses["one-run refute"]

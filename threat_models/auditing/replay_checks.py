@@ -10,7 +10,7 @@ sampling       batch sizes have a binomial's spread
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -34,6 +34,7 @@ def check_neighbours(federation: Federation, client: str, data: ClientData, *, s
     """calls and sensitivity, over pairs of neighbours; one local step: later ones go on from what it moved."""
     found: list[Finding] = []
     one_step = replace(federation, trainer=_one_step(federation))
+    sampled = float(getattr(federation.trainer, "sampling_probability", 1.0)) < 1
     for rested, made in ((False, one_step), (True, resting(one_step))):
         declared = bounds(made, client)
         wanted = [name for name in declared if (name == "prototypes") == rested]
@@ -45,7 +46,7 @@ def check_neighbours(federation: Federation, client: str, data: ClientData, *, s
                 found.append(Finding("sensitivity", "all", f"{words} makes the client fail: {error}"))
                 continue
             for first, second in zip(*pair, strict=True):
-                found += _calls(first, second, words, one.n_train, other.n_train)
+                found += _calls(first, second, words, [len(records.train) * sampled for records in (one, other)])
                 for channel in wanted:
                     if channel in first.values:
                         found += _sensitivity(channel, first, second, declared[channel], words)
@@ -57,16 +58,16 @@ def _one_step(federation: Federation) -> Any:
     return replace(trainer, steps=1) if hasattr(trainer, "sampling_probability") else trainer
 
 
-def _calls(first: Release, second: Release, words: str, n: int, other: int) -> Iterable[Finding]:
-    """The draw of 8 bytes a record that decides who is sampled, at home, may follow the records."""
+def _calls(first: Release, second: Release, words: str, sampled: Sequence[int]) -> Iterable[Finding]:
+    """The draw of 8 bytes a record that decides who is sampled, at home, may follow the records; it comes first."""
 
     def public(calls: tuple[int, ...], records: int) -> list[int]:
         left = list(calls)
-        if 8 * records in left:
+        if records and 8 * records in left:
             left.remove(8 * records)
         return [count for count in left if count]
 
-    if public(first.calls, n) != public(second.calls, other):
+    if public(first.calls, sampled[0]) != public(second.calls, sampled[1]):
         yield Finding("calls", "all", f"the sequence of draws depends on {words}")
 
 

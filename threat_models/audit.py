@@ -1,0 +1,193 @@
+"""One audit: attacks on what was recorded, canaries through a run of the same federation, replays of the real client.
+
+    transcript  ──> views ──> attacks ──> scores | truth ──> results
+    federation  ──> run with canaries ──> bounds ──> verdict on each channel's claim
+    client      ──> replay on neighbours ──> findings
+    claim       ──> exact epsilon of the declared noise ──> findings
+
+A claim is refuted by a bound above it, by an attack whose confidence limit is over its ceiling, or by a finding. Alpha
+is shared: half for canaries, half for attacks.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from framp_private import Federation, __version__
+from framp_private.errors import FrampError
+from threat_models.auditing import claims_check, noise_check, replay_checks
+from threat_models.auditing.planted import ChannelAudit, audit_channels
+from threat_models.auditing.replay import Finding, bounds
+from threat_models.claims import PrivacyClaim, Verdict, judge
+from threat_models.results import Result
+from threat_models.trials import Subject, attack_run, facts_of
+
+SCHEMA = 1
+OnStage = Callable[[str, int, int], None]
+"""(stage, done, total): for progress bars."""
+
+
+@dataclass(frozen=True)
+class AuditPlan:
+    """What is fixed before anything is seen.
+
+    Args:
+        alpha: chance that an audit calls a true claim refuted. canaries: on each channel, at most. seed: of canaries,
+            coins and replays. attacks: ids or adversaries, None for all. canary_run, replays: whether they are made.
+        pictures: whether reconstructed records may stand in the report beside their originals: only if the records
+            are public.
+    """
+
+    alpha: float = 0.05
+    canaries: int = 3000
+    seed: int = 0
+    attacks: Sequence[str] | None = None
+    canary_run: bool = True
+    replays: bool = True
+    pictures: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class AuditReport:
+    """Everything an audit found; `to_json` is the same bytes for the same findings."""
+
+    source: str
+    plan: AuditPlan
+    claim: PrivacyClaim
+    verdict: Verdict
+    channels: Mapping[str, ChannelAudit]
+    results: Sequence[Result]
+    findings: Sequence[Finding]
+    facts: Mapping[str, Any]
+    notes: Sequence[str] = ()
+    pictures: Sequence[Mapping[str, Any]] = field(default_factory=list)
+
+    @property
+    def refuted(self) -> bool:
+        """Whether any claim is."""
+        states = [each.verdict.state for each in self.channels.values() if each.verdict is not None]
+        return self.verdict.state == "refuted" or "refuted" in states
+
+    def as_rows(self) -> dict[str, Any]:
+        """For `audit.json`."""
+        claims = [{**self.claim.as_row(), "state": self.verdict.state, "words": self.verdict.words}]
+        for channel, each in self.channels.items():
+            claims.append(
+                {
+                    **each.claim.as_row(),
+                    "channel": channel,
+                    "state": each.verdict.state if each.verdict else "not_audited",
+                    "words": each.verdict.words if each.verdict else "; ".join(each.refused),
+                    "bounds": [bound.as_row() for bound in each.bounds],
+                    "refused": list(each.refused),
+                    "canaries": dict(each.canaries),
+                    "by_m": [[m, value if math.isfinite(value) else None] for m, value in each.by_m],
+                }
+            )
+        return {
+            "schema": SCHEMA,
+            "version": __version__,
+            "source": self.source,
+            "plan": asdict(self.plan),
+            "claims": claims,
+            "attacks": [result.as_row() for result in self.results],
+            "findings": [asdict(finding) for finding in self.findings],
+            "facts": dict(self.facts),
+            "notes": list(self.notes),
+            "pictures": list(self.pictures),
+        }
+
+    def to_json(self) -> str:
+        """Sorted and indented."""
+        return json.dumps(self.as_rows(), indent=1, sort_keys=True, allow_nan=False)
+
+
+def run_audit(
+    subject: Subject,
+    claim: PrivacyClaim,
+    plan: AuditPlan = AuditPlan(),
+    *,
+    source: str = "transcript",
+    on_stage: OnStage = lambda stage, done, total: None,
+) -> AuditReport:
+    """Attacks, canaries and replays on one run.
+
+    Args:
+        subject: what is audited. claim: of the whole run. source: `transcript`, or `replay` where the run was made for
+            the audit because none was recorded.
+    """
+    done: list[str] = []
+
+    def attacked(id: str) -> None:
+        done.append(id)
+        on_stage("attacks", len(done), 0)
+
+    results = attack_run(subject, plan.attacks, attacked)
+    notes: list[str] = []
+    channels: dict[str, ChannelAudit] = {}
+    facts: dict[str, Any] = facts_of(subject)
+    if plan.canary_run and not subject.graph and math.isfinite(claim.epsilon):
+        channels, about = audit_channels(
+            subject.facts,
+            subject.dataset,
+            delta=claim.delta,
+            alpha=plan.alpha / 2,
+            canaries=plan.canaries,
+            seed=plan.seed,
+            on_round=lambda t, total: on_stage("run with canaries", t, total),
+        )
+        facts |= {f"canary_{name}": value for name, value in about.items() if name != "seconds"}
+        notes += [f"{name}: {why}" for name, each in channels.items() for why in each.refused]
+    findings = list(claims_check.check_claim(subject.facts, claim)) if math.isfinite(claim.epsilon) else []
+    if plan.replays and not subject.graph:
+        on_stage("replays", 0, 1)
+        more, why = _replayed(subject, plan)
+        findings += more
+        notes += why
+        on_stage("replays", 1, 1)
+    verdict = _verdict(claim, channels, results, findings, plan)
+    return AuditReport(source, plan, claim, verdict, channels, results, findings, facts, notes)
+
+
+def _replayed(subject: Subject, plan: AuditPlan) -> tuple[list[Finding], list[str]]:
+    """Grey-box checks on the client with the largest budget; and why some could not be made."""
+    facts: Federation = subject.facts
+    client = max(facts.budgets, key=lambda name: facts.budgets[name])
+    data = subject.dataset.clients[client]
+    if not bounds(facts, client):
+        return [], ["no channel is noised by clients: there is nothing to replay"]
+    found: list[Finding] = []
+    try:
+        for check in replay_checks.CHECKS:
+            found += check(facts, client, data)
+        if float(getattr(facts.trainer, "sampling_probability", 1.0)) == 1 and getattr(facts.trainer, "steps", 1) == 1:
+            found += noise_check.check_scale(facts, client, data, seed=plan.seed, alpha=plan.alpha / 50)
+    except FrampError as error:
+        return found, [f"no replay of single values: {error}"]
+    return found, []
+
+
+def _verdict(
+    claim: PrivacyClaim,
+    channels: Mapping[str, ChannelAudit],
+    results: Sequence[Result],
+    findings: Sequence[Finding],
+    plan: AuditPlan,
+) -> Verdict:
+    """A channel's lower bound is one of the run's: what a part spends, the whole has spent."""
+    if findings:
+        first = findings[0]
+        return Verdict("refuted", math.inf, f"{first.check} on {first.channel}: {first.words}")
+    broken = [result for result in results if result.leak == "violation"]
+    if broken:
+        return Verdict("refuted", math.inf, f"attack {broken[0].id}, {broken[0].words}")
+    if any(each.claim.mechanism != "gaussian" for each in channels.values()):
+        claim = replace(claim, mechanism="other")
+    found = [bound for each in channels.values() for bound in each.bounds]
+    if not math.isfinite(claim.epsilon):
+        return Verdict("consistent", 0.0)
+    return judge(claim, found, plan.alpha)

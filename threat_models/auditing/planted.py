@@ -1,0 +1,155 @@
+"""A run with canaries in it, and what their scores say of each noised channel (F1, F2)."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from framp_private import FederatedDataset, Federation, Options, channel_costs, read_transcript, train
+from threat_models.adversaries import HonestServer
+from threat_models.auditing import registration
+from threat_models.auditing.canaries import Canaries, CanaryChannel, ClientCanaries, plant, scores
+from threat_models.auditing.claims_check import gaussian
+from threat_models.claims import Bound, PrivacyClaim, Verdict, judge
+from threat_models.errors import AuditError, NotInView
+from threat_models.view import View
+
+
+@dataclass(frozen=True, eq=False)
+class ChannelAudit:
+    """One channel's claim, the bounds that canaries gave, and the verdict; or why there were none."""
+
+    claim: PrivacyClaim
+    bounds: tuple[Bound, ...] = ()
+    verdict: Verdict | None = None
+    refused: tuple[str, ...] = ()
+    canaries: Mapping[str, Any] = field(default_factory=dict)
+    by_m: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(eq=False)
+class _Together:
+    """One client's canaries on several channels."""
+
+    parts: list[ClientCanaries]
+
+    def value(self, channel: str, round_index: int, value: np.ndarray) -> np.ndarray:
+        for part in self.parts:
+            value = part.value(channel, round_index, value)
+        return value
+
+    def step(self, round_index: int, clipped: Tensor) -> Tensor:
+        for part in self.parts:
+            clipped = part.step(round_index, clipped)
+        return clipped
+
+
+def channel_claims(federation: Federation, delta: float) -> dict[str, PrivacyClaim]:
+    """What each noised channel alone guarantees over the whole run."""
+    found = {}
+    for channel, row in channel_costs(federation, delta).items():
+        if row["epsilon"] is not None:
+            kind = "gaussian" if gaussian(federation, channel) else "other"
+            scope = f"{channel}, {row['releases']} releases"
+            found[channel] = PrivacyClaim(row["epsilon"], delta, row["unit"], row["relation"], kind, scope)  # type: ignore[arg-type]
+    return found
+
+
+def audit_channels(
+    federation: Federation,
+    dataset: FederatedDataset,
+    *,
+    delta: float,
+    alpha: float,
+    canaries: int,
+    seed: int,
+    on_round: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[dict[str, ChannelAudit], dict[str, Any]]:
+    """One run of the real federation with canaries on every channel that can hold them.
+
+    alpha is shared evenly by the channels. Returns the channels' audits, and facts of the run: accuracy, seconds.
+    """
+    claims = channel_claims(federation, delta)
+    planted: dict[str, Canaries] = {}
+    audits: dict[str, ChannelAudit] = {}
+    for place, (channel, claim) in enumerate(claims.items()):
+        try:
+            if channel not in ("update", "prototypes") or claim.unit != "record":
+                raise AuditError(f"canaries for one {claim.unit} on {channel}: see the grey-box replay")
+            planted[channel] = plant(federation, _checked(channel), canaries, seed=seed + place)
+        except AuditError as error:
+            audits[channel] = ChannelAudit(claim, refused=(str(error),))
+    if not planted:
+        return audits, {}
+    share = alpha / len(planted)
+    registered = {
+        name: registration.register(claims[name], len(each.coins), alpha=share) for name, each in planted.items()
+    }
+    view, facts = _run(federation, dataset, planted, on_round)
+    for channel, each in planted.items():
+        audits[channel] = _judged(claims[channel], each, registered[channel], view, share)
+    return {name: audits[name] for name in claims}, facts
+
+
+def _checked(channel: str) -> CanaryChannel:
+    assert channel in ("update", "prototypes")
+    return channel  # type: ignore[return-value]
+
+
+def _run(
+    federation: Federation,
+    dataset: FederatedDataset,
+    planted: Mapping[str, Canaries],
+    on_round: Callable[[int, int], None],
+) -> tuple[View, dict[str, Any]]:
+    plants = {
+        name: _Together([each.clients[name] for each in planted.values() if name in each.clients])
+        for name in federation.budgets
+    }
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "run"
+        options = Options(
+            record_transcript=True,
+            plants=plants,
+            evaluate_every=federation.rounds,
+            on_round=lambda done, row: on_round(done, federation.rounds),
+        )
+        run = train(federation, dataset, out=out, options=options)
+        log = list(read_transcript(out / "transcript"))
+    facts = {"accuracy": run.summary["accuracy"]["local"]["mean"], "seconds": time.perf_counter() - start}
+    return View.of(HonestServer(), federation, log), facts
+
+
+def _judged(
+    claim: PrivacyClaim, planted: Canaries, registered: registration.Registration, view: View, alpha: float
+) -> ChannelAudit:
+    about = {"count": len(planted.coins), "digest": planted.digest, "holders": len(planted.clients)}
+    try:
+        found = scores(planted, view)
+    except NotInView as error:
+        return ChannelAudit(claim, refused=(f"canaries cannot be scored: {error}",), canaries=about)
+    bounds, refused = registration.bounds(claim, registered, found, planted.coins)
+    verdict = judge(claim, bounds, alpha)
+    curve = _by_count(claim, planted.coins, found, alpha)
+    return ChannelAudit(claim, tuple(bounds), verdict, tuple(refused), about, curve)
+
+
+def _by_count(claim: PrivacyClaim, coins: np.ndarray, found: np.ndarray, alpha: float) -> tuple[tuple[int, float], ...]:
+    """(m, best bound) with the first m canaries alone: how the bound grows, for a picture and no verdict."""
+    curve = []
+    for m in np.unique(np.geomspace(min(50, len(coins)), len(coins), 6).astype(int)):
+        plan = registration.register(claim, int(m), alpha=alpha)
+        try:
+            bounds, _ = registration.bounds(claim, plan, found[:m], coins[:m])
+        except AuditError:
+            continue
+        curve.append((int(m), max(bound.value for bound in bounds)))
+    return tuple(curve)

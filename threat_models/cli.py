@@ -1,0 +1,192 @@
+"""`framp-audit`: plan an audit, run one, read its report, attack any model.
+
+Exit status: 0 done, 1 failed, 2 bad input, 3 a claim refuted, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from framp_private import load_setup, make_config
+from framp_private.errors import FrampError
+from threat_models import terminal
+from threat_models.audit import AuditPlan, AuditReport, OnStage, run_audit
+from threat_models.catalogue import CATALOGUE
+from threat_models.planning import plan_rows
+from threat_models.report import render
+from threat_models.scripts import attack_model
+from threat_models.sources import is_public, subject_of_config, subject_of_folder
+
+REFUTED, INTERRUPTED = 3, 130
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Attack federated runs, and test what they claim.")
+
+Root = Annotated[Path | None, typer.Option("--data-root", help="Where data sets are; else FRAMP_DATA, else ./data.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output and nothing else.")]
+Target = Annotated[str, typer.Argument(metavar="RUN_DIR|CONFIG.yaml|PRESET", help="What is audited.")]
+
+
+@app.command()
+def plan(
+    target: Target,
+    canaries: Annotated[int, typer.Option("--canaries")] = 3000,
+    root: Root = None,
+    as_json: AsJson = False,
+) -> None:
+    """What an audit could refute, with how many canaries, at what cost, before it is run."""
+    setup = load_setup(_config(target), data_root=root)
+    rows = plan_rows(setup.federation, setup.dataset, canaries)
+    typer.echo(json.dumps(rows, indent=1)) if as_json else Console(width=terminal.WIDTH).print(
+        terminal.plan_table(rows)
+    )
+
+
+@app.command()
+def run(
+    target: Target,
+    attack: Annotated[list[str] | None, typer.Option("--attack", help="An id of the catalogue; repeatable.")] = None,
+    adversary: Annotated[list[str] | None, typer.Option("--adversary", help="An adversary; repeatable.")] = None,
+    canaries: Annotated[int, typer.Option("--canaries", help="On each channel, at most; 0 for none.")] = 3000,
+    alpha: Annotated[float, typer.Option("--alpha", help="Chance of calling a true claim refuted.")] = 0.05,
+    seed: Annotated[int, typer.Option("--seed", help="Of canaries, coins and replays.")] = 0,
+    replays: Annotated[bool, typer.Option(help="Replay the real client on made-up neighbours.")] = True,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Where audit.json and audit.html go; default the run folder.")
+    ] = None,
+    root: Root = None,
+    as_json: AsJson = False,
+) -> None:
+    """Attack a recorded run, or a run made from a config, and test its claim."""
+    wanted = [*(attack or []), *(adversary or [])] or None
+    _check_wanted(wanted)
+    console = Console(stderr=True, quiet=as_json)
+    folder = Path(target) if Path(target).is_dir() else None
+    with _progress(console) as on_stage:
+        if folder is not None and (folder / "transcript").is_dir():
+            (subject, claim), source = subject_of_folder(folder, root), "transcript"
+        else:
+            config = _config(target)
+            subject, claim = subject_of_config(config, root, lambda done, total: on_stage("run", done, total))
+            source = "replay"
+        made = AuditPlan(alpha, canaries, seed, wanted, canaries > 0, replays, is_public(subject))
+        found = run_audit(subject, claim, made, source=source, on_stage=on_stage)
+    place = out or folder or Path("audit")
+    write(found, place)
+    if as_json:
+        typer.echo(found.to_json())
+    else:
+        Console(width=terminal.WIDTH).print(terminal.audit_table(found.as_rows(), place))
+    if found.refuted:
+        raise typer.Exit(REFUTED)
+
+
+@app.command()
+def report(folder: Annotated[Path, typer.Argument(help="A folder with audit.json.")], as_json: AsJson = False) -> None:
+    """Show an audit that was made, and draw its page again."""
+    path = folder / "audit.json"
+    if not path.is_file():
+        raise typer.BadParameter(f"{folder} holds no audit.json: make one with `framp-audit run {folder}`")
+    rows = json.loads(path.read_text())
+    (folder / "audit.html").write_text(render(rows))
+    typer.echo(path.read_text()) if as_json else Console(width=terminal.WIDTH).print(terminal.audit_table(rows, folder))
+
+
+@app.command()
+def attacks(as_json: AsJson = False) -> None:
+    """List the attacks: what each needs, reaches and costs."""
+    rows = [each.as_row() for each in CATALOGUE]
+    typer.echo(json.dumps(rows, indent=1)) if as_json else Console(width=terminal.WIDTH).print(
+        terminal.catalogue_table(rows)
+    )
+
+
+@app.command()
+def membership(
+    model: Annotated[str, typer.Option("--model", help="A TorchScript or exported file, or package.module:function.")],
+    members: Annotated[Path, typer.Option("--members", help="NPZ with x and y.")],
+    non_members: Annotated[Path, typer.Option("--non-members", help="NPZ with x and y.")],
+    reference: Annotated[
+        list[str] | None, typer.Option("--reference", help="A model without the members; repeatable.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Membership inference on any model: LOSS, QMIA, label-only; with references calibration, LiRA, Attack-R."""
+    rows = attack_model(model, members, non_members, reference or [], seed=seed)
+    typer.echo(json.dumps(rows, indent=1)) if as_json else Console(width=terminal.WIDTH).print(
+        terminal.membership_table(rows)
+    )
+
+
+def write(found: AuditReport, folder: Path) -> None:
+    """`audit.json` and `audit.html`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "audit.json").write_text(found.to_json())
+    (folder / "audit.html").write_text(render(found.as_rows()))
+
+
+def _config(target: str) -> Any:
+    path = Path(target)
+    if path.is_dir():
+        path = path / "config.yaml"
+    return make_config(file=path) if path.suffix in (".yaml", ".yml") else make_config(preset=target)
+
+
+def _check_wanted(wanted: list[str] | None) -> None:
+    known = {each.id for each in CATALOGUE} | {each.adversary for each in CATALOGUE}
+    for name in wanted or []:
+        if name not in known:
+            raise typer.BadParameter(f"{name!r} is no attack and no adversary: `framp-audit attacks` lists them")
+
+
+@contextmanager
+def _progress(console: Console) -> Iterator[OnStage]:
+    columns = (TextColumn("{task.description:<18}"), MofNCompleteColumn(), BarColumn(30), TimeElapsedColumn())
+    with Progress(*columns, console=console) as bar:
+        tasks: dict[str, Any] = {}
+
+        def on_stage(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(stage, total=total or None)
+            bar.update(tasks[stage], completed=done)
+
+        yield on_stage
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs a command and returns its exit status; deliberate errors become one line."""
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    try:
+        status = app(arguments, standalone_mode=False)
+    except FrampError as error:
+        typer.secho(f"framp-audit: {error}", fg="red", err=True)
+        return error.exit_status
+    except typer.Exit as stop:
+        return stop.exit_code
+    except (typer.Abort, KeyboardInterrupt):
+        typer.secho("framp-audit: interrupted", err=True)
+        return INTERRUPTED
+    except Exception as error:
+        if type(error).__module__.startswith(("click", "typer")) and hasattr(error, "format_message"):
+            typer.secho(f"framp-audit: {error.format_message()}", fg="red", err=True)
+            return 2
+        raise
+    return status if isinstance(status, int) else 0
+
+
+def script() -> None:
+    """Entry point."""
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    script()

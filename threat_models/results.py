@@ -1,0 +1,90 @@
+"""One line of an audit: what an attack reached, what chance and the claim admit, and how the leak is called."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from threat_models.metrics import Estimate
+
+Leak = Literal["none", "bounded", "open", "violation"]
+"""none: not in the view, or no better than chance. bounded: under a ceiling that the claim gives. open: better than
+chance and nothing bounds it. violation: surely over the ceiling."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One attack on one asset by one adversary.
+
+    Args:
+        id: of the catalogue. value, low, high: the statistic and its interval; None where nothing could be attacked.
+        baseline: what chance reaches. ceiling: what the claim admits; None without one.
+        worst: the worst client, class or record, by name. words: what there is to add: why not, or how.
+        curve: (fpr, tpr) of a membership test, thinned; empty for anything else.
+    """
+
+    id: str
+    adversary: str
+    asset: str
+    statistic: str
+    value: float | None
+    low: float | None
+    high: float | None
+    baseline: float | None
+    ceiling: float | None
+    leak: Leak
+    worst: dict[str, Any] = field(default_factory=dict)
+    words: str = ""
+    curve: tuple[tuple[float, float], ...] = ()
+
+    def as_row(self) -> dict[str, Any]:
+        """For JSON; what is not finite is null, and said in `words`."""
+        row = asdict(self)
+        for name in ("value", "low", "high", "baseline", "ceiling"):
+            if row[name] is not None and not math.isfinite(row[name]):
+                row[name] = None
+        return row
+
+
+def judged(
+    id: str,
+    adversary: str,
+    asset: str,
+    statistic: str,
+    estimate: Estimate,
+    *,
+    baseline: float,
+    ceiling: float | None,
+    worst: dict[str, Any] | None = None,
+    words: str = "",
+    curve: tuple[tuple[float, float], ...] = (),
+) -> Result:
+    """A result of which more is worse: its leak follows from interval, chance and ceiling."""
+    leak: Leak = "none"
+    if ceiling is not None:
+        # 3.3 deviations and not 1.96: one in a thousand, so that all attacks of an audit share half of its alpha
+        surely = estimate.value - (estimate.value - estimate.low) * 3.3 / 1.96
+        leak = "violation" if surely > ceiling + 1e-9 else "bounded"
+    elif estimate.low > baseline + 1e-9:
+        leak = "open"
+    return Result(
+        id,
+        adversary,
+        asset,
+        statistic,
+        estimate.value,
+        estimate.low,
+        estimate.high,
+        baseline,
+        ceiling,
+        leak,
+        worst or {},
+        words,
+        curve,
+    )
+
+
+def unseen(id: str, adversary: str, asset: str, statistic: str, why: str) -> Result:
+    """A result of an attack that had nothing to work on."""
+    return Result(id, adversary, asset, statistic, None, None, None, None, None, "none", {}, why)

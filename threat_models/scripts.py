@@ -1,0 +1,115 @@
+"""Membership inference on any model and any records, without a federation: what `framp-audit membership` runs."""
+
+from __future__ import annotations
+
+import importlib
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from threat_models import metrics
+from threat_models.attacks import membership
+from threat_models.attacks.models import confidence
+from threat_models.errors import AuditError, NotResolvable
+
+Model = Callable[[Tensor], Tensor]
+
+
+def load_model(place: str) -> Model:
+    """A TorchScript file, an exported program (.pt2), or `package.module:function`, which returns a callable.
+
+    Only the last runs code of the caller's choice; files are not unpickled.
+
+    Raises:
+        AuditError: nothing of the kind is there.
+    """
+    path = Path(place)
+    try:
+        if path.suffix == ".pt2":
+            return torch.export.load(path).module()
+        if path.is_file():
+            return torch.jit.load(str(path)).eval()  # type: ignore[no-any-return]
+        module, _, function = place.partition(":")
+        made = getattr(importlib.import_module(module), function)()
+        return made.eval() if isinstance(made, torch.nn.Module) else made  # type: ignore[no-any-return]
+    except (ImportError, AttributeError, ValueError, RuntimeError, OSError) as error:
+        raise AuditError(
+            f"model={place!r} cannot be loaded ({error}): give a TorchScript file, a .pt2 file, or module:function"
+        ) from error
+
+
+def load_records(path: Path) -> tuple[Tensor, Tensor]:
+    """x (n, ...) float32 and y (n,) int64 from an NPZ file without pickles. Raises `AuditError`."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            x, y = file["x"], file["y"]
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise AuditError(f"records={path} must be an NPZ file with arrays x and y: {error}") from error
+    if len(x) != len(y) or y.ndim != 1 or not len(y):
+        raise AuditError(f"records={path} has x of shape {x.shape} and y of shape {y.shape}: one label a record")
+    return torch.from_numpy(x.astype(np.float32)), torch.from_numpy(y.astype(np.int64))
+
+
+def attack_model(
+    model: str, members: Path, non_members: Path, references: Sequence[str], *, seed: int = 0
+) -> dict[str, Any]:
+    """name of attack -> AUC with interval and TPR at 1 and 10 % FPR, or why a figure cannot be given.
+
+    Half of the non-members fit the quantile regression, and the other half is attacked, in every attack.
+    """
+    target = load_model(model)
+    x_in, y_in = load_records(members)
+    x_out, y_out = load_records(non_members)
+    aside, kept = torch.arange(len(y_out)) % 2 == 0, torch.arange(len(y_out)) % 2 == 1
+    x, y = torch.cat([x_in, x_out[kept]]), torch.cat([y_in, y_out[kept]])
+    truth = np.arange(len(y)) < len(y_in)
+    with torch.no_grad():
+        phi, outside = confidence(target(x), y), confidence(target(x_out[aside]), y_out[aside])
+        rest = np.array([confidence(load_model(each)(x), y) for each in references])
+
+    def predict(rows: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            return np.asarray(target(torch.from_numpy(rows)).argmax(1).numpy())
+
+    def columns(rows: Tensor, labels: Tensor) -> np.ndarray:
+        return np.asarray(np.c_[rows.flatten(1).numpy(), labels.numpy()])
+
+    attacks: dict[str, Callable[[], np.ndarray]] = {
+        "LOSS": lambda: membership.loss(phi),
+        "quantile regression": lambda: membership.quantile_regression(
+            phi, columns(x, y), outside, columns(x_out[aside], y_out[aside]), seed=seed
+        ),
+        "label-only": lambda: membership.label_only(predict, x.numpy(), y.numpy(), scale=float(x.std()) / 2, seed=seed),
+    }
+    if len(rest):
+        attacks["difficulty calibration"] = lambda: membership.calibrated(phi, rest)
+        attacks["Attack-R"] = lambda: membership.attack_r(phi, rest)
+    if len(rest) >= 2:
+        attacks["LiRA offline"] = lambda: membership.lira_offline(phi, rest)
+    return {
+        "members": len(y_in),
+        "non_members": int(kept.sum()),
+        "references": len(rest),
+        "attacks": {name: _figures(attack, truth) for name, attack in attacks.items()},
+    }
+
+
+def _figures(attack: Callable[[], np.ndarray], truth: np.ndarray) -> dict[str, Any]:
+    try:
+        scores = attack()
+        found = metrics.auc(scores, truth)
+    except NotResolvable as error:
+        return {"why": str(error)}
+    row: dict[str, Any] = {"auc": found.value, "low": found.low, "high": found.high}
+    for fpr in (0.01, 0.1):
+        try:
+            at = metrics.tpr_at_fpr(scores, truth, fpr)
+            row[f"tpr_at_{fpr:g}"] = [at.value, at.low, at.high]
+        except NotResolvable as error:
+            row[f"tpr_at_{fpr:g}"] = str(error)
+    return row

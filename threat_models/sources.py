@@ -1,0 +1,76 @@
+"""From a run folder or a config to the subject of an audit and the claim that is audited."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from framp_private import Config, Options, RunFolder, channel_costs, load_run, load_setup, make_config, read_transcript
+from framp_private import run_config as trained
+from framp_private.errors import RunError
+from threat_models.auditing.claims_check import gaussian
+from threat_models.claims import PrivacyClaim
+from threat_models.trials import Subject
+
+OnRound = Callable[[int, int], None]
+
+
+def subject_of_folder(folder: Path, data_root: Path | None = None) -> tuple[Subject, PrivacyClaim]:
+    """A recorded run.
+
+    Raises:
+        RunError: no finished run, or one without a transcript. FrampError: its data cannot be loaded.
+    """
+    files = RunFolder(folder)
+    summary = files.summary()
+    if not (folder / "transcript").is_dir():
+        raise RunError(f"{folder} has no transcript: record one with --record-transcript, or audit its config.yaml")
+    setup = load_setup(make_config(assignments=files.config()), data_root=data_root, out=folder)
+    run = load_run(folder, data_root=data_root)
+    released = {name: run.weights(name).weights.numpy() for name in setup.dataset.clients}
+    log = list(read_transcript(folder / "transcript"))
+    subject = Subject(setup.federation, setup.dataset, log, released)
+    return subject, claim_of(subject, summary["privacy"])
+
+
+def subject_of_config(
+    config: Config, data_root: Path | None = None, on_round: OnRound = lambda done, total: None
+) -> tuple[Subject, PrivacyClaim]:
+    """A run made for the audit: the same federation, its transcript kept as long as it takes to read it."""
+    with tempfile.TemporaryDirectory() as name:
+        out = Path(name) / "run"
+        options = Options(record_transcript=True, on_round=lambda done, row: on_round(done, config.rounds))
+        trained(config, out=out, data_root=data_root, options=options)
+        return subject_of_folder(out, data_root)
+
+
+def claim_of(subject: Subject, privacy: dict[str, Any]) -> PrivacyClaim:
+    """The claim that a run's summary states, of the unit that has one."""
+    for unit, row in privacy.items():
+        if row["epsilon"] is not None and math.isfinite(row["epsilon"]):
+            return _claim(subject, unit, row)
+    row = privacy["record"]
+    return PrivacyClaim(math.inf, 0.0, "record", row["relation"], "other", row["scope"])
+
+
+def _claim(subject: Subject, unit: Any, row: dict[str, Any]) -> PrivacyClaim:
+    channels = channel_costs(subject.facts, row["delta"] or 1e-5)
+    kind = "gaussian" if channels and all(gaussian(subject.facts, name) for name in channels) else "other"
+    return PrivacyClaim(float(row["epsilon"]), float(row["delta"]), unit, row["relation"], kind, row["scope"])  # type: ignore[arg-type]
+
+
+def is_public(subject: Subject) -> bool:
+    """Whether records are of a published data set, so that pictures of them may stand in a report."""
+    return subject.dataset.name in {"digits", "cifar10", "cifar100", "mnist", "fashion-mnist"}
+
+
+def mean_picture(subject: Subject) -> np.ndarray:
+    """The mean of all clients' test records: what guessing without any message gives."""
+    return np.asarray(
+        np.mean([data.x[data.test].double().mean(0).numpy() for data in subject.dataset.clients.values()], 0)
+    )

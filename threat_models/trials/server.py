@@ -1,0 +1,257 @@
+"""Trials of an honest server: what uploads say of records, labels and clients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from torch import Tensor
+
+from threat_models import metrics
+from threat_models.attacks import labels, linkage, prototypes, updates
+from threat_models.attacks.models import logits_and_features
+from threat_models.ceilings import record_ceiling
+from threat_models.errors import NotInView, NotResolvable
+from threat_models.metrics import Estimate
+from threat_models.results import Result, judged, unseen
+from threat_models.trials.subject import Subject, pooled, shares, standardised
+from threat_models.view import Update
+
+LEAST_REFERENCE = 20
+"""Records of other clients' test sets from which representations of a class are whitened."""
+
+
+TRACED = 4
+"""Whitened directions that tracing uses: of small references more cannot be estimated."""
+
+
+def membership_from_updates(subject: Subject) -> Iterator[Result]:
+    """A1, twice: cosine with each record's gradient, and FedMIA's z-scores over other clients."""
+    ceiling = record_ceiling(subject.facts, ["update"])
+    cosines: dict[str, np.ndarray] = {}
+    members: dict[str, np.ndarray] = {}
+    for name, data in subject.dataset.clients.items():
+        x, y, members[name] = subject.candidates(data)
+        own = [update for update in subject.updates if update.client == name]
+        if not own:
+            continue
+        cosines[name] = np.sum([updates.alignment(subject.facts.network, each, x, y) for each in _few(own)], 0)
+    yield pooled("A1", subject.server, "record membership", cosines, members, ceiling.auc, "gradient cosine, summed")
+    fed = {}
+    for name, data in subject.dataset.clients.items():
+        x, y, _ = subject.candidates(data)
+        fed[name] = updates.fed_mia(_signals(subject, x, y), name)
+    yield pooled("A1", subject.server, "record membership", fed, members, ceiling.auc, "FedMIA over rounds")
+
+
+def _few(rounds: Sequence[Update], most: int = 5) -> Sequence[Update]:
+    """Some rounds out of many: the first ones, in which a record's gradient is largest."""
+    return rounds[:most]
+
+
+def _signals(subject: Subject, x: Tensor, y: Tensor, most: int = 3) -> list[dict[str, np.ndarray]]:
+    """Confidences in some records under every client's trained model, for the last rounds."""
+    rounds = sorted({update.round_index for update in subject.updates})[-most:]
+    return [
+        {u.client: updates.confidences(subject.facts.network, u, x, y) for u in subject.updates if u.round_index == t}
+        for t in rounds
+    ]
+
+
+def tracing(subject: Subject) -> Iterator[Result]:
+    """A2: last uploads, whitened on other clients' test records of the class, under the client's own weights."""
+    last = {each.client: each for each in subject.class_sums}
+    weights = {update.client: update for update in subject.updates}
+    scores, members, formula, counted = {}, {}, [], []
+    for name, sums in last.items():
+        data = subject.dataset.clients[name]
+        x, y, member = subject.candidates(data)
+        h = logits_and_features(subject.facts.network, weights[name].trained, x)[1].double().numpy()
+        other_x, other_y = subject.others_test(name)
+        other = logits_and_features(subject.facts.network, weights[name].trained, other_x)[1].double().numpy()
+        found = np.full(len(y), np.nan)
+        for label in np.unique(y.numpy()):
+            reference, own = other[other_y.numpy() == label], y.numpy() == label
+            if len(reference) < LEAST_REFERENCE or sums.counts[label] < 1 or member[own].all():
+                continue
+            whitening = prototypes.Whitening.of(reference, TRACED)
+            found[own] = standardised(prototypes.trace(sums.means[label], h[own], whitening))
+            pairs = int(member[own].sum() * (~member[own]).sum())
+            formula.append(prototypes.tracing_auc(len(whitening.matrix), max(1, int(member[own].sum()))))
+            counted.append(pairs)
+        known = np.isfinite(found)
+        if known.any() and not member[known].all() and member[known].any():
+            scores[name], members[name] = found[known], member[known]
+    if not scores:
+        raise NotResolvable("no class has members, non-members and enough reference records")
+    words = f"formula without noise {np.average(formula, weights=counted):.3f}"
+    ceiling = record_ceiling(subject.facts, ["prototypes", "update"])
+    yield pooled("A2", subject.server, "record membership", scores, members, ceiling.auc, words)
+
+
+def single_record_classes(subject: Subject) -> Iterator[Result]:
+    """A3: classes of one record upload its representation; cosine with the truth, and top-1 in a gallery."""
+    last = {each.client: each for each in subject.class_sums}
+    weights = {update.client: update for update in subject.updates}
+    hits, cosines, gallery_size = [], [], 0
+    for name, sums in last.items():
+        data = subject.dataset.clients[name]
+        truth = data.class_counts(subject.facts.network.n_classes).numpy()
+        for label, found in prototypes.single_records(sums).items():
+            if truth[label] != 1:
+                hits.append(False)
+                continue
+            record = next(int(row) for row in data.train if data.y[row] == label)
+            h = logits_and_features(subject.facts.network, weights[name].trained, data.x[record][None])[1][0]
+            other, _ = subject.others_test(name)
+            gallery = logits_and_features(subject.facts.network, weights[name].trained, other)[1].double().numpy()
+            gallery, gallery_size = np.r_[gallery, h.double().numpy()[None]], len(gallery) + 1
+            hits.append(int(prototypes.nearest(found, gallery).argmax()) == gallery_size - 1)
+            own = h.double().numpy()
+            cosines.append(float(found @ own / max(np.linalg.norm(found) * np.linalg.norm(own), 1e-30)))
+    if not hits:
+        yield unseen("A3", subject.server.adversary.name, "single record", "top-1", "no class has a count of one")
+        return
+    prior = 1 / max(2, gallery_size)
+    found_share = metrics.exact_match(np.array(hits), np.ones(len(hits), bool))
+    ceiling = record_ceiling(subject.facts, ["prototypes", "update"]).identification(prior)
+    words = f"{len(hits)} classes of one; least cosine with the record {min(cosines, default=0.0):.6f}"
+    yield judged(
+        "A3",
+        subject.server.adversary.name,
+        "single record",
+        "top-1",
+        found_share,
+        baseline=prior,
+        ceiling=ceiling,
+        words=words,
+    )
+
+
+def label_counts(subject: Subject) -> Iterator[Result]:
+    """A5: one minus the total variation between guessed and true class shares, mean over clients."""
+    last = {each.client: each for each in subject.class_sums}
+    truth = {name: shares(subject, name) for name in last}
+    overall = np.mean(list(truth.values()), 0)
+    found = np.array([1 - metrics.total_variation(labels.from_counts(last[name]), truth[name]) for name in last])
+    blind = float(np.mean([1 - metrics.total_variation(overall, truth[name]) for name in last]))
+    bounded = record_ceiling(subject.facts, ["prototypes"]).bounded
+    half = 1.96 * found.std() / np.sqrt(len(found))
+    estimate = Estimate(float(found.mean()), float(found.mean() - half), float(min(1.0, found.mean() + half)))
+    worst = list(last)[int(found.argmax())]
+    yield judged(
+        "A5",
+        subject.server.adversary.name,
+        "label distribution",
+        "1 - TV",
+        estimate,
+        baseline=blind,
+        ceiling=1.0 if bounded else None,
+        worst={"client": worst, "1 - TV": float(found.max())},
+        words="from counts; 1 is exact"
+        + (": a distribution is no record, DP on records blurs it alone" if bounded else ""),
+    )
+
+
+def properties(subject: Subject) -> Iterator[Result]:
+    """A8: whether a client holds much of class c, from the other clients' descriptors where it is known."""
+    rows = subject.server.descriptors()
+    names = list(rows)
+    known = np.array([rows[name] for name in names])
+    best: tuple[float, int, Estimate] | None = None
+    for label in range(subject.facts.network.n_classes):
+        share = np.array([shares(subject, name)[label] for name in names])
+        has_it = share > np.median(share)
+        if has_it.all() or not has_it.any() or min(has_it.sum(), (~has_it).sum()) < 3:
+            continue
+        scores = np.zeros(len(names))
+        for place in range(len(names)):
+            keep = np.arange(len(names)) != place
+            scores[place] = linkage.property_scores(known[keep], has_it[keep], known[[place]], strength=0.1)[0]
+        found = metrics.auc(scores, has_it)
+        if best is None or found.value > best[0]:
+            best = (found.value, label, found)
+    if best is None:
+        raise NotResolvable("no class splits the clients")
+    words = f"worst class {best[1]} of {subject.facts.network.n_classes}; record-level DP does not bound it"
+    yield judged(
+        "A8", subject.server.adversary.name, "client property", "AUC", best[2], baseline=0.5, ceiling=None, words=words
+    )
+
+
+def sources(subject: Subject) -> Iterator[Result]:
+    """A9: at which client a record lies, by the least loss of trained models."""
+    rounds = max(update.round_index for update in subject.updates)
+    last = [update for update in subject.updates if update.round_index == rounds]
+    right, names = [], [update.client for update in last]
+    for name in names:
+        data = subject.dataset.clients[name]
+        rows = data.train[:30]
+        right += [
+            guess == name for guess in updates.source_by_loss(subject.facts.network, last, data.x[rows], data.y[rows])
+        ]
+    estimate = metrics.exact_match(np.array(right), np.ones(len(right), bool))
+    yield judged(
+        "A9",
+        subject.server.adversary.name,
+        "source of a record",
+        "accuracy",
+        estimate,
+        baseline=1 / len(names),
+        ceiling=record_ceiling(subject.facts, ["update"]).identification(1 / len(names)),
+        words="least loss",
+    )
+
+
+def reidentified(subject: Subject) -> Iterator[Result]:
+    """A10: the last round's uploads matched with those of the round before."""
+    view = subject.server.adversary.name
+    by_round: dict[int, dict[str, np.ndarray]] = {}
+    for update in subject.updates:
+        by_round.setdefault(update.round_index, {})[update.client] = update.delta.double().numpy()
+    if len(by_round) < 2:
+        raise NotResolvable("one round alone was seen")
+    before, after = (by_round[t] for t in sorted(by_round)[-2:])
+    both = [name for name in before if name in after]
+    guesses = linkage.rematch(np.array([before[n] for n in both]), np.array([after[n] for n in both]))
+    estimate = metrics.exact_match(guesses, np.arange(len(both)))
+    words = f"anonymity set of {len(both)}; pseudonyms would hide nobody if this is near 1"
+    yield judged("A10", view, "client identity", "top-1", estimate, baseline=1 / len(both), ceiling=None, words=words)
+
+
+def side_channels(subject: Subject) -> Iterator[Result]:
+    """A12: sizes of replies against what a client holds; and which rows of class sums are empty."""
+    view, sizes = subject.server.adversary.name, subject.server.sizes()
+    clients = [name for name in subject.dataset.clients if name in sizes]
+    budgets = [subject.facts.budgets[name] for name in clients]
+    leaked, worst_p = 0.0, 1.0
+    for budget in sorted(set(budgets)):  # a size may follow the public budget
+        same = [name for name, own in zip(clients, budgets, strict=True) if own == budget]
+        if len(same) < 3:
+            continue
+        held = [tuple((shares(subject, name) > 0).tolist()) for name in same]
+        bits, p = linkage.side_channel([tuple(sizes[name]) for name in same], held)
+        if p < worst_p:
+            leaked, worst_p = bits, p
+    estimate = Estimate(leaked if worst_p < 0.01 else 0.0, leaked if worst_p < 0.01 else 0.0, leaked)
+    words = f"sizes of replies among equal budgets, least p {worst_p:.3f}"
+    yield judged("A12", view, "classes held, by size", "bits", estimate, baseline=0.0, ceiling=None, words=words)
+    try:
+        last = {each.client: each for each in subject.class_sums}
+    except NotInView as error:
+        yield unseen("A12", view, "classes held, by rows", "accuracy", str(error))
+        return
+    right = np.concatenate([labels.held_classes(last[name]) == (shares(subject, name) > 0) for name in last])
+    everywhere = np.concatenate([shares(subject, name) > 0 for name in last])
+    chance = float(max(everywhere.mean(), 1 - everywhere.mean()))
+    found = metrics.exact_match(right, np.ones(len(right), bool))
+    yield judged(
+        "A12",
+        view,
+        "classes held, by rows",
+        "accuracy",
+        found,
+        baseline=chance,
+        ceiling=None,
+        words="rows that are not zero",
+    )
