@@ -23,8 +23,10 @@ from threat_models.auditing import claims_check, noise_check, replay_checks
 from threat_models.auditing.planted import ChannelAudit, audit_channels
 from threat_models.auditing.replay import Finding, bounds
 from threat_models.claims import PrivacyClaim, Verdict, judge
+from threat_models.errors import NotInView, NotResolvable
 from threat_models.results import Result
 from threat_models.trials import Subject, attack_run, facts_of
+from threat_models.trials.inversion import pictures
 
 SCHEMA = 1
 OnStage = Callable[[str, int, int], None]
@@ -149,8 +151,14 @@ def run_audit(
         findings += more
         notes += why
         on_stage("replays", 1, 1)
+    shown: list[dict[str, Any]] = []
+    if plan.pictures and not subject.graph:
+        try:
+            shown = pictures(subject)
+        except (NotInView, NotResolvable) as error:
+            notes.append(f"no reconstructed pictures: {error}")
     verdict = _verdict(claim, channels, results, findings, plan)
-    return AuditReport(source, plan, claim, verdict, channels, results, findings, facts, notes)
+    return AuditReport(source, plan, claim, verdict, channels, results, findings, facts, notes, shown)
 
 
 def _replayed(subject: Subject, plan: AuditPlan) -> tuple[list[Finding], list[str]]:

@@ -21,7 +21,7 @@ class Result:
         id: of the catalogue. value, low, high: the statistic and its interval; None where nothing could be attacked.
         baseline: what chance reaches. ceiling: what the claim admits; None without one.
         worst: the worst client, class or record, by name. words: what there is to add: why not, or how.
-        curve: (fpr, tpr) of a membership test, thinned; empty for anything else.
+        curve: (fpr, tpr) of a membership test, thinned; empty for anything else. members: how many it had.
     """
 
     id: str
@@ -37,6 +37,7 @@ class Result:
     worst: dict[str, Any] = field(default_factory=dict)
     words: str = ""
     curve: tuple[tuple[float, float], ...] = ()
+    members: int | None = None
 
     def as_row(self) -> dict[str, Any]:
         """For JSON; what is not finite is null, and said in `words`."""
@@ -59,6 +60,7 @@ def judged(
     worst: dict[str, Any] | None = None,
     words: str = "",
     curve: tuple[tuple[float, float], ...] = (),
+    members: int | None = None,
 ) -> Result:
     """A result of which more is worse: its leak follows from interval, chance and ceiling."""
     leak: Leak = "none"
@@ -82,6 +84,7 @@ def judged(
         worst or {},
         words,
         curve,
+        members,
     )
 
 

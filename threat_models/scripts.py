@@ -33,10 +33,10 @@ def load_model(place: str) -> Model:
         if path.suffix == ".pt2":
             return torch.export.load(path).module()
         if path.is_file():
-            return torch.jit.load(str(path)).eval()  # type: ignore[no-any-return]
+            return torch.jit.load(str(path)).eval()  # type: ignore[no-any-return,no-untyped-call]
         module, _, function = place.partition(":")
         made = getattr(importlib.import_module(module), function)()
-        return made.eval() if isinstance(made, torch.nn.Module) else made  # type: ignore[no-any-return]
+        return made.eval() if isinstance(made, torch.nn.Module) else made
     except (ImportError, AttributeError, ValueError, RuntimeError, OSError) as error:
         raise AuditError(
             f"model={place!r} cannot be loaded ({error}): give a TorchScript file, a .pt2 file, or module:function"

@@ -8,8 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from framp_private import Config, Options, RunFolder, channel_costs, load_run, load_setup, make_config, read_transcript
 from framp_private import run_config as trained
 from framp_private.errors import RunError
@@ -67,10 +65,3 @@ def _claim(subject: Subject, unit: Any, row: dict[str, Any]) -> PrivacyClaim:
 def is_public(subject: Subject) -> bool:
     """Whether records are of a published data set, so that pictures of them may stand in a report."""
     return subject.dataset.name in {"digits", "cifar10", "cifar100", "mnist", "fashion-mnist"}
-
-
-def mean_picture(subject: Subject) -> np.ndarray:
-    """The mean of all clients' test records: what guessing without any message gives."""
-    return np.asarray(
-        np.mean([data.x[data.test].double().mean(0).numpy() for data in subject.dataset.clients.values()], 0)
-    )

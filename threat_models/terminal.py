@@ -21,7 +21,7 @@ def audit_table(rows: Mapping[str, Any], folder: Path) -> RenderableType:
         name = row.get("channel", f"run, one {row['unit']}")
         epsilon = "none" if row["epsilon"] is None else f"{row['epsilon']:.3f}"
         claims.add_row(name, epsilon, _best(row.get("bounds", [])), Text(_state(row), _COLOURS.get(row["state"], "")))
-    attacks = _table("attacks", ("id", "by", "asset", "", "value", "chance", "ceiling", "leak"))
+    attacks = _table("attacks", ("id", "by", "asset", "statistic", "value", "chance", "ceiling", "leak"))
     for row in rows["attacks"]:
         leak = Text(row["leak"], _COLOURS.get(row["leak"], "dim"))
         attacks.add_row(row["id"], row["adversary"].split()[-1], row["asset"], row["statistic"], *_figures(row), leak)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+import torch
 from scipy.stats import norm
 from torch import Tensor
 
@@ -26,6 +27,19 @@ def alignment(network: TargetNetwork, update: Update, x: Tensor, y: Tensor) -> n
     """
     start = update.given if update.given is not None else update.mask * 0.0
     return cosine(gradients(network, start, update.mask.float(), x, y), update.delta)
+
+
+def unweighted(network: TargetNetwork, update: Update) -> Tensor:
+    """(n,) the delta without FIARSE's factor on each coordinate, which is public: 1 + 2 |w| t / (|w| + t)^2.
+
+    w are the given weights and t the least magnitude kept (arXiv 2407.19389, section 3.2); exact for one step.
+    """
+    if update.given is None:
+        return update.delta
+    size, free = update.given.abs(), update.mask & network.maskable
+    least = size[free].min() if bool(free.any()) else torch.zeros(())
+    factor = 1 + 2 * size * least / (size + least).square().clamp(min=1e-24)
+    return torch.where(free, update.delta / factor, update.delta)
 
 
 def confidences(network: TargetNetwork, update: Update, x: Tensor, y: Tensor) -> np.ndarray:

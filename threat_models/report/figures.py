@@ -51,7 +51,7 @@ def roc(rows: Mapping[str, Any]) -> Picture | None:
             axes.plot(grid, [tpr_ceiling(x, mu) for x in grid], color=INK, linewidth=1.2, label=f"{mu:.2f}-GDP ceiling")
     for place, row in enumerate(found):
         fpr, tpr = np.array(row["curve"]).T
-        count = max(1, round(row["members"])) if row.get("members") else 500
+        count = int(row["members"])
         bands = np.array([clopper_pearson(round(value * count), count, 0.05) for value in tpr])
         label = f"{row['id']} {row['words'].split(';')[0].split(',')[0]}"[:34]
         axes.plot(fpr, tpr, color=PALETTE[place], linewidth=1.6, label=label)
@@ -71,8 +71,7 @@ def epsilons(rows: Mapping[str, Any]) -> Picture | None:
     channels = [row for row in rows["claims"][1:] if row.get("bounds")]
     if not channels:
         return None
-    bars = [(f"{row['channel']}: claim", row["epsilon"], INK) for row in channels[:1]]
-    bars = []
+    bars: list[tuple[str, float, str]] = []
     for row in channels:
         bars.append((f"{row['channel']}, claim", float(row["epsilon"]), INK))
         for bound in row["bounds"]:

@@ -11,8 +11,10 @@ from typing import Any
 
 from threat_models.errors import NotInView, NotResolvable
 from threat_models.results import Result, unseen
+from threat_models.trials.inversion import uploads
 from threat_models.trials.released import global_prototypes, served_models
 from threat_models.trials.server import (
+    hypernetwork_leak,
     label_counts,
     membership_from_updates,
     properties,
@@ -30,6 +32,8 @@ TRIALS: Mapping[str, tuple[Trial, str, str]] = {
     "A2": (tracing, "honest server", "record membership"),
     "A3": (single_record_classes, "honest server", "single record"),
     "A5": (label_counts, "honest server", "label distribution"),
+    "A6": (uploads, "honest server", "record"),
+    "A7": (hypernetwork_leak, "honest server", "update"),
     "A8": (properties, "honest server", "client property"),
     "A9": (sources, "honest server", "source of a record"),
     "A10": (reidentified, "honest server", "client identity"),

@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from threat_models import metrics
-from threat_models.attacks import labels, linkage, prototypes, updates
+from threat_models.attacks import hypernetwork, labels, linkage, prototypes, updates
 from threat_models.attacks.models import logits_and_features
 from threat_models.ceilings import record_ceiling
 from threat_models.errors import NotInView, NotResolvable
@@ -150,6 +150,31 @@ def label_counts(subject: Subject) -> Iterator[Result]:
         worst={"client": worst, "1 - TV": float(found.max())},
         words="from counts; 1 is exact"
         + (": a distribution is no record, DP on records blurs it alone" if bounded else ""),
+    )
+
+
+def hypernetwork_leak(subject: Subject) -> Iterator[Result]:
+    """A7: whether a contribution that was pulled back through the generator still shows the client's update.
+
+    It does wherever it is seen singly, because theta_0 has the identity for a derivative; that the difference is zero
+    to the last bit is held against the other pullback in the tests, since the truth never left the client here.
+    """
+    view = subject.server
+    if subject.facts.pullback.value != "client":
+        raise NotInView("the server pulls back itself: it has the update, and no need to look for it")
+    norms = np.array([float(hypernetwork.from_bias(update.delta).norm()) for update in subject.updates])
+    bounded = record_ceiling(subject.facts, ["update"]).bounded
+    found = metrics.exact_match(norms > 0, np.ones(len(norms), bool))
+    words = f"updates read off {len(norms)} contributions"
+    yield judged(
+        "A7",
+        view.adversary.name,
+        "update",
+        "share shown",
+        found,
+        baseline=0.0,
+        ceiling=1.0 if bounded else None,
+        words=words,
     )
 
 

@@ -100,6 +100,7 @@ def pooled(
         worst={"client": worst["group"], "auc": worst["auc"]},
         words=words,
         curve=_thinned(*metrics.roc(scores_of_all, truth)),
+        members=int(truth.sum()),
     )
 
 
