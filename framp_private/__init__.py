@@ -26,6 +26,8 @@ from framp_private.federated.descriptor import DescriptorRule as DescriptorRule
 from framp_private.federated.federation import Federation as Federation
 from framp_private.federated.local_training import Alignment as Alignment
 from framp_private.federated.local_training import LocalSGD as LocalSGD
+from framp_private.federated.local_training import Summing as Summing
+from framp_private.federated.prototypes import local_prototypes as local_prototypes
 from framp_private.federated.pullback import Pullback as Pullback
 from framp_private.federated.pullback import ServerStep as ServerStep
 from framp_private.methods import Method as Method

@@ -1,6 +1,7 @@
 """`framp-private`: train, list presets, look at data.
 
-Exit status: 0 done, 1 failed or not verified, 2 bad input, 4 privacy budget exhausted, 130 interrupted.
+Exit status: 0 done, 1 failed or not verified, 2 bad input, 3 a claim refuted by `--audit`, 4 privacy budget exhausted,
+130 interrupted.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import typer
 from rich.console import Console
 
 from framp_private.assemble import make_config
+from framp_private.audit_gate import REFUTED, audit, refuted
 from framp_private.config import Config, read_assignments, read_split
 from framp_private.datasets import CATALOGUE, check, data_root, load_dataset
 from framp_private.errors import FrampError, RunError
@@ -87,6 +89,9 @@ def train(
         Path | None,
         typer.Option("--ledger", help="Continue the ledgers in this folder over several runs on the same data."),
     ] = None,
+    audited: Annotated[
+        bool, typer.Option("--audit", help="Attack the finished run; exit status 3 if a claim is refuted.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print plan, sizes and estimated seconds; touch no data.")
     ] = False,
@@ -111,7 +116,7 @@ def train(
         console = Console(stderr=True, quiet=as_json)
         console.print(plan_table(describe_plan(settings, measure=False)))
         with progress(console, settings.rounds) as on_round:
-            options = Options(record_transcript=record_transcript, ledger=ledger, on_round=on_round)
+            options = Options(record_transcript=record_transcript or audited, ledger=ledger, on_round=on_round)
             summary = run_config(
                 settings, out=folder, data_root=root, download=download, resume=resume, options=options
             ).summary
@@ -119,6 +124,17 @@ def train(
         typer.echo(json.dumps({"folder": str(folder), **summary}, indent=1))
     else:
         Console().print(final_table(summary, folder))
+    if audited:
+        _gate(folder, root, as_json)
+
+
+def _gate(folder: Path, root: Path | None, quiet: bool) -> None:
+    """Ends with status 3, and the reasons, if the audit refutes a claim; the run and both reports stay."""
+    reasons = refuted(audit(folder, root, quiet=quiet))
+    for reason in reasons:
+        typer.secho(f"claim refuted, {reason}", fg="red", err=True)
+    if reasons:
+        raise typer.Exit(REFUTED)
 
 
 @app.command()

@@ -46,6 +46,7 @@ LAYERS: dict[str, int] = {
     "methods": 6,
     "config": 6,
     "home": 6,
+    "audit_gate": 6,
     "checkpoint": 6,
     "run_folder": 6,
     "simulation": 6,

@@ -17,9 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from framp_private import Federation, __version__
-from framp_private.errors import FrampError
-from threat_models.auditing import claims_check, noise_check, replay_checks
+from framp_private import Federation, Summing, __version__
+from threat_models.auditing import claims_check, noise_check, parts_check, replay_checks
 from threat_models.auditing.planted import ChannelAudit, audit_channels
 from threat_models.auditing.replay import Finding, bounds
 from threat_models.claims import PrivacyClaim, Verdict, judge
@@ -168,14 +167,14 @@ def _replayed(subject: Subject, plan: AuditPlan) -> tuple[list[Finding], list[st
     data = subject.dataset.clients[client]
     if not bounds(facts, client):
         return [], ["no channel is noised by clients: there is nothing to replay"]
-    found: list[Finding] = []
-    try:
-        for check in replay_checks.CHECKS:
-            found += check(facts, client, data)
-        if float(getattr(facts.trainer, "sampling_probability", 1.0)) == 1 and getattr(facts.trainer, "steps", 1) == 1:
-            found += noise_check.check_scale(facts, client, data, seed=plan.seed, alpha=plan.alpha / 50)
-    except FrampError as error:
-        return found, [f"no replay of single values: {error}"]
+    if facts.secure and isinstance(facts.trainer, Summing):
+        found = parts_check.check_parts(facts, client, data)
+        return found + parts_check.check_own_noise(facts, seed=plan.seed, alpha=plan.alpha / 50), []
+    if facts.secure:
+        return [], ["values are clipped and noised inside a secure sum of whole clients: see the canaries"]
+    found = [finding for check in replay_checks.CHECKS for finding in check(facts, client, data)]
+    if float(getattr(facts.trainer, "sampling_probability", 1.0)) == 1 and getattr(facts.trainer, "steps", 1) == 1:
+        found += noise_check.check_scale(facts, client, data, seed=plan.seed, alpha=plan.alpha / 50)
     return found, []
 
 

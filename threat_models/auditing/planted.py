@@ -82,7 +82,7 @@ def audit_channels(
     for place, (channel, claim) in enumerate(claims.items()):
         try:
             if channel not in ("update", "prototypes") or claim.unit != "record":
-                raise AuditError(f"canaries for one {claim.unit} on {channel}: see the grey-box replay")
+                raise AuditError(f"no canaries for one {claim.unit} here: replayed instead")
             planted[channel] = plant(federation, _checked(channel), canaries, seed=seed + place)
         except AuditError as error:
             audits[channel] = ChannelAudit(claim, refused=(str(error),))

@@ -150,7 +150,7 @@ def resting(federation: Federation) -> Federation:
 
 
 def bounds(federation: Federation, client: str) -> dict[str, float]:
-    """What one record may move each noised channel's value by, in L2, as declared."""
+    """What one record may move each channel's value by, in L2, where clients add noise for it."""
     found = {}
     trainer = federation.trainer
     if trainer.event(1) is not None:
@@ -159,7 +159,8 @@ def bounds(federation: Federation, client: str) -> dict[str, float]:
     elif trainer.record_bound is not None:
         found["update"] = trainer.record_bound
     for channel in federation.channels:
-        clip = getattr(federation.plan.protection(channel), "clip_norm", None)
-        if clip is not None and channel not in found:
+        protection = federation.plan.protection(channel)
+        clip = getattr(protection, "clip_norm", None)
+        if clip is not None and protection.randomised and channel not in found:
             found[channel] = float(clip)
     return found

@@ -85,7 +85,7 @@ def _sensitivity(channel: str, first: Release, second: Release, declared: float,
 
 def check_noise(federation: Federation, client: str, data: ClientData, *, rounds: int = 3) -> list[Finding]:
     """everywhere, fresh and precision, over two seeds and some rounds."""
-    requests = requests_of(federation, client, rounds)
+    requests = requests_of(federation, client, min(rounds, federation.rounds))
     plays = [play(federation, client, data, requests, seed) for seed in (1, 2)]
     noised = set(bounds(federation, client))
     found: list[Finding] = []

@@ -182,6 +182,6 @@ def _axes(width: float, height: float) -> tuple[Figure, Axes]:
 
 def _picture(title: str, figure: Figure, text: str) -> Picture:
     stream = io.StringIO()
-    figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
+    figure.savefig(stream, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     svg = stream.getvalue()
     return Picture(title, svg[svg.index("<svg") :], text)

@@ -56,9 +56,13 @@ def attack_run(
     for id, (trial, adversary, asset) in TRIALS.items():
         if wanted is not None and id not in wanted and adversary not in wanted:
             continue
+        if subject.graph:
+            found.append(unseen(id, adversary, asset, "–", "records are nodes of a graph: see A11"))
+            on_done(id)
+            continue
         try:
-            made: list[Result] = [] if subject.graph else list(trial(subject))
-            found += made or [unseen(id, adversary, asset, "–", "records are nodes of a graph: see A11")]
+            for result in trial(subject):
+                found.append(result)
         except (NotInView, NotResolvable) as error:
             found.append(unseen(id, adversary, asset, "–", str(error)))
         on_done(id)

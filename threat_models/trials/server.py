@@ -14,7 +14,7 @@ from threat_models.ceilings import record_ceiling
 from threat_models.errors import NotInView, NotResolvable
 from threat_models.metrics import Estimate
 from threat_models.results import Result, judged, unseen
-from threat_models.trials.subject import Subject, pooled, shares, standardised
+from threat_models.trials.subject import Subject, pooled, shares
 from threat_models.view import Update
 
 LEAST_REFERENCE = 20
@@ -59,34 +59,57 @@ def _signals(subject: Subject, x: Tensor, y: Tensor, most: int = 3) -> list[dict
 
 
 def tracing(subject: Subject) -> Iterator[Result]:
-    """A2: last uploads, whitened on other clients' test records of the class, under the client's own weights."""
+    """A2: last uploads, whitened on other clients' test records of the class, under the client's own weights.
+
+    The AUC is the mean over clients and classes, each with the weight of its pairs: what the formula is for.
+    """
     last = {each.client: each for each in subject.class_sums}
     weights = {update.client: update for update in subject.updates}
-    scores, members, formula, counted = {}, {}, [], []
+    found, formula, counted, clients = [], [], [], []
     for name, sums in last.items():
-        data = subject.dataset.clients[name]
-        x, y, member = subject.candidates(data)
-        h = logits_and_features(subject.facts.network, weights[name].trained, x)[1].double().numpy()
-        other_x, other_y = subject.others_test(name)
-        other = logits_and_features(subject.facts.network, weights[name].trained, other_x)[1].double().numpy()
-        found = np.full(len(y), np.nan)
+        x, y, member = subject.candidates(subject.dataset.clients[name])
+        h, other = (_representations(subject, weights[name], rows) for rows in (x, subject.others_test(name)[0]))
+        other_y = subject.others_test(name)[1].numpy()
         for label in np.unique(y.numpy()):
-            reference, own = other[other_y.numpy() == label], y.numpy() == label
-            if len(reference) < LEAST_REFERENCE or sums.counts[label] < 1 or member[own].all():
+            reference, own = other[other_y == label], y.numpy() == label
+            inside, outside = int(member[own].sum()), int((~member[own]).sum())
+            if len(reference) < LEAST_REFERENCE or sums.counts[label] < 1 or not inside or not outside:
                 continue
             whitening = prototypes.Whitening.of(reference, TRACED)
-            found[own] = standardised(prototypes.trace(sums.means[label], h[own], whitening))
-            pairs = int(member[own].sum() * (~member[own]).sum())
-            formula.append(prototypes.tracing_auc(len(whitening.matrix), max(1, int(member[own].sum()))))
-            counted.append(pairs)
-        known = np.isfinite(found)
-        if known.any() and not member[known].all() and member[known].any():
-            scores[name], members[name] = found[known], member[known]
-    if not scores:
+            found.append(metrics.auc(prototypes.trace(sums.means[label], h[own], whitening), member[own]))
+            formula.append(prototypes.tracing_auc(len(whitening.matrix), inside))
+            counted.append(inside * outside)
+            clients.append(name)
+    if not found:
         raise NotResolvable("no class has members, non-members and enough reference records")
-    words = f"formula without noise {np.average(formula, weights=counted):.3f}"
-    ceiling = record_ceiling(subject.facts, ["prototypes", "update"])
-    yield pooled("A2", subject.server, "record membership", scores, members, ceiling.auc, words)
+    share = np.array(counted) / sum(counted)
+    mean = float(share @ [each.value for each in found])
+    half = 1.96 * float(np.sqrt(share**2 @ [((each.high - each.low) / 3.92) ** 2 for each in found]))
+    by_client = {
+        name: float(
+            np.average(
+                [f.value for f, c in zip(found, clients, strict=True) if c == name],
+                weights=[w for w, c in zip(counted, clients, strict=True) if c == name],
+            )
+        )
+        for name in dict.fromkeys(clients)
+    }
+    worst = max(by_client, key=lambda name: by_client[name])
+    yield judged(
+        "A2",
+        subject.server.adversary.name,
+        "record membership",
+        "AUC",
+        Estimate(mean, mean - half, mean + half),
+        baseline=0.5,
+        ceiling=record_ceiling(subject.facts, ["prototypes", "update"]).auc,
+        worst={"client": worst, "auc": by_client[worst]},
+        words=f"formula without noise {share @ formula:.3f}",
+    )
+
+
+def _representations(subject: Subject, update: Update, x: Tensor) -> np.ndarray:
+    return np.asarray(logits_and_features(subject.facts.network, update.trained, x)[1].double().numpy())
 
 
 def single_record_classes(subject: Subject) -> Iterator[Result]:

@@ -1,0 +1,436 @@
+"""Audits of whole runs: what an unprotected one gives away, and what is left of it under protection."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from framp_private import (
+    FederatedDataset,
+    Options,
+    PlainSum,
+    Plan,
+    Pullback,
+    TargetNetwork,
+    federate,
+    framp,
+    load_setup,
+    make_config,
+    run_config,
+)
+from framp_private.cli import main as framp_private
+from framp_private.federated import per_sample
+from framp_private.federated.prototypes import PrototypeBound
+from framp_private.models.psi import HypernetworkShape
+from framp_private.privacy.noise import standard_gaussian
+from framp_private.protections import LocalGaussian
+from framp_private.randomness import SeededEntropy
+from framp_private.simulation import Simulation
+from tests.tiny import CLASSES, tiny_dataset, tiny_federation, tiny_method
+from threat_models import metrics
+from threat_models.adversaries import Coalition, CuriousClient, ExternalUser, HonestServer
+from threat_models.attacks import updates
+from threat_models.attacks.released import artefacts
+from threat_models.audit import AuditPlan, run_audit
+from threat_models.auditing import canaries, one_run, parametric, registration
+from threat_models.auditing.gaussian import mu_of
+from threat_models.claims import PrivacyClaim
+from threat_models.cli import main as framp_audit
+from threat_models.errors import AuditError, NotInView
+from threat_models.sources import subject_of_folder
+from threat_models.trials import attack_run
+from threat_models.view import View
+
+
+def made(folder: Path, preset: str, **settings) -> Path:
+    config = make_config(preset=preset, assignments={"evaluate_every": 100, "home_steps": 1, **settings})
+    run_config(config, out=folder, options=Options(record_transcript=True))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def open_run(tmp_path_factory):
+    return made(tmp_path_factory.mktemp("runs") / "open", "digits", rounds=4, unseen_clients=0)
+
+
+@pytest.fixture(scope="module")
+def private_run(tmp_path_factory):
+    return made(tmp_path_factory.mktemp("runs") / "private", "digits-private", rounds=10)
+
+
+@pytest.fixture(scope="module")
+def secure_run(tmp_path_factory):
+    return made(tmp_path_factory.mktemp("runs") / "secure", "digits-secure", rounds=3)
+
+
+# -- an unprotected run
+
+
+def test_what_an_unprotected_run_gives_away(open_run) -> None:
+    subject, claim = subject_of_folder(open_run)
+    assert math.isinf(claim.epsilon)
+    found = {(row.id, row.asset): row for row in attack_run(subject, ["A2", "A3", "A5", "A12"])}
+    tracing = found["A2", "record membership"]
+    formula = float(tracing.words.rsplit(" ", 1)[-1])
+    assert tracing.value == pytest.approx(formula, abs=0.03)
+    single = found["A3", "single record"]
+    assert single.value == 1.0 and float(single.words.rsplit(" ", 1)[-1]) >= 1 - 1e-6
+    assert found["A5", "label distribution"].value == pytest.approx(1.0, abs=1e-6)
+    assert found["A12", "classes held, by rows"].value == 1.0
+    assert found["A12", "classes held, by size"].leak == "none"
+    assert {row.leak for key, row in found.items() if key[1] != "classes held, by size"} == {"open"}
+
+
+@pytest.mark.slow
+def test_membership_in_an_overfitted_run(tmp_path) -> None:
+    settings = {"network": "perceptron", "clients": 30, "unseen_clients": 0, "alpha": 10, "learning_rate": 0.3}
+    folder = made(tmp_path / "fit", "digits", rounds=4, local_steps=150, budgets=[1.0], **settings)
+    subject, _ = subject_of_folder(folder)
+    found = [row for row in attack_run(subject, ["A1"]) if "FedMIA" in row.words]
+    assert found[0].value >= 0.75 and found[0].leak == "open"
+    # a weakened copy, which looks at one record's own model alone, misses the floor
+    x, y, member = subject.candidates(next(iter(subject.dataset.clients.values())))
+    own = updates.confidences(subject.facts.network, subject.updates[-30], x, y)
+    assert metrics.auc(own, member).value < 0.75
+
+
+def test_a_contribution_in_phi_space_is_the_update_to_the_last_bit() -> None:
+    dataset = tiny_dataset(3, 0)
+    shape = HypernetworkShape(trunk="random", hidden=8, chunk=16, rank=4, standardise="own")
+    method = replace(tiny_method(), hypernetwork=shape, step=replace(tiny_method().step, start=0.0))
+    seen = {}
+    for pullback in (Pullback.SERVER, Pullback.CLIENT):
+        federation = tiny_federation(dataset, replace(method, pullback=pullback), rounds=1)
+        view, _ = _simulated(federation, dataset)
+        seen[pullback] = {update.client: update.delta for update in view.updates()}
+    for name in dataset.clients:
+        assert (seen[Pullback.SERVER][name] - seen[Pullback.CLIENT][name]).abs().max() == 0
+        assert seen[Pullback.SERVER][name].abs().max() > 0
+
+
+def _simulated(federation, dataset, rounds: int = 1, **more):
+    """The honest server's view of some rounds in memory, and the simulation."""
+    from framp_private.transcript import Delivery
+
+    log: list = []
+
+    class Keep:
+        def begin(self, name: str) -> None:
+            self.name = name
+
+        def write(self, delivery: Delivery) -> None:
+            log.append((self.name, delivery))
+
+    simulation = Simulation(federation, dataset, transcript=Keep(), **more)
+    simulation.enrol()
+    for _ in range(rounds):
+        simulation.step()
+    return View.of(HonestServer(), federation, log), simulation
+
+
+# -- protected runs
+
+
+def test_under_protection_no_attack_is_over_its_ceiling(private_run) -> None:
+    subject, claim = subject_of_folder(private_run)
+    assert claim.epsilon == pytest.approx(8, abs=0.02) and claim.mechanism == "gaussian"
+    results = attack_run(subject)
+    assert "violation" not in {row.leak for row in results}
+    assert all(row.ceiling is not None for row in results if row.asset == "record membership" and row.value is not None)
+
+
+def test_a_secure_run_shows_the_server_no_value(secure_run) -> None:
+    subject, _ = subject_of_folder(secure_run)
+    for asked in (subject.server.updates, subject.server.class_sums, subject.server.descriptors):
+        with pytest.raises(NotInView):
+            list(asked())
+    ids = {row.id for row in attack_run(subject, ["honest server"]) if row.value is not None}
+    assert ids <= {"A12"}
+    payload = b"".join(each.data for _, each in subject.log if each.direction == "up" and len(each.data) > 2000)
+    counts = np.bincount(np.frombuffer(payload, np.uint8), minlength=256) / len(payload)
+    entropy = -(counts[counts > 0] * np.log2(counts[counts > 0])).sum()
+    assert entropy > 7.5  # floats of weights have about 7
+    floats = np.frombuffer(payload[: len(payload) // 4 * 4], "<f4")
+    small = np.isfinite(floats) & (np.abs(floats) > 1e-4) & (np.abs(floats) < 10)
+    assert small.mean() < 0.15  # of random words 8 %; of an open update nearly all
+
+
+def test_an_open_update_would_have_been_seen_there(open_run) -> None:
+    subject, _ = subject_of_folder(open_run)
+    payload = b"".join(each.data for _, each in subject.log if each.direction == "up" and len(each.data) > 2000)
+    floats = np.frombuffer(payload[: len(payload) // 4 * 4], "<f4")
+    assert (np.isfinite(floats) & (np.abs(floats) > 1e-4) & (np.abs(floats) < 10)).mean() > 0.15
+
+
+# -- views
+
+
+def test_an_attack_needs_the_bytes_of_its_view_and_nothing_else(open_run) -> None:
+    subject, _ = subject_of_folder(open_run)
+    data = next(iter(subject.dataset.clients.values()))
+    x, y, _ = subject.candidates(data)
+    name = next(iter(subject.dataset.clients))
+
+    def scores(view: View) -> np.ndarray:
+        own = [update for update in view.updates() if update.client == name]
+        return np.sum([updates.alignment(subject.facts.network, each, x, y) for each in own], 0)
+
+    whole = scores(subject.server)
+    again = scores(View.from_bytes(subject.server.to_bytes(), HonestServer(), subject.facts))
+    assert whole.tobytes() == again.tobytes()
+    # the truth changes and no score does: members and non-members trade places in a data set that no view has
+    flipped = replace(data, train=data.test, test=data.train)
+    replaced = replace(subject.dataset, clients={**subject.dataset.clients, name: flipped})
+    other = type(subject)(subject.facts, replaced, subject.log, subject.released)
+    assert scores(other.server).tobytes() == whole.tobytes()
+    # the transcript changes and scores do
+    log = [(phase, each) for phase, each in subject.log if not (phase == "round-000003" and each.client == name)]
+    assert scores(View.of(HonestServer(), subject.facts, log)).tobytes() != whole.tobytes()
+
+
+def test_who_sees_what(open_run) -> None:
+    subject, _ = subject_of_folder(open_run)
+    first, second = list(subject.dataset.clients)[:2]
+    client = View.of(CuriousClient(first), subject.facts, subject.log, subject.released)
+    assert {each.client for _, each in client.log} == {first} and not client.released
+    with pytest.raises(NotInView):
+        client.require("uploads")
+    pair = View.of(Coalition((first, second), with_server=False), subject.facts, subject.log, subject.released)
+    assert {each.client for _, each in pair.log} == {first, second}
+    user = View.of(ExternalUser(), subject.facts, subject.log, subject.released)
+    assert not user.log and set(user.released) == set(subject.dataset.clients)
+    with pytest.raises(NotInView):
+        list(user.descriptors())
+    both = View.of(Coalition((first,)), subject.facts, subject.log, subject.released)
+    assert len(both.log) == len(subject.log) and "own_records" in both.adversary.capabilities
+
+
+def test_a_view_that_was_cut_is_refused(open_run) -> None:
+    subject, _ = subject_of_folder(open_run)
+    data = View.of(CuriousClient("client-00"), subject.facts, subject.log).to_bytes()
+    for cut in (data[:-1], data[:5]):
+        with pytest.raises(AuditError, match="truncated"):
+            View.from_bytes(cut, HonestServer(), subject.facts)
+
+
+# -- canaries
+
+
+def wide(dataset: FederatedDataset, epsilon: float, clients: int = 4):
+    """One round of class sums in 10 x 100 coordinates, noised for an epsilon."""
+    z = 1 / mu_of(epsilon, 1e-5)
+    method = replace(framp(), hypernetwork=None)
+    network = TargetNetwork(lambda: nn.Sequential(nn.Linear(6, 100), nn.ReLU(), nn.Linear(100, CLASSES)))
+    return federate(
+        replace(method, trainer=replace(method.trainer, steps=1, batch_size=8)),
+        network,
+        list(dataset.clients),
+        rounds=1,
+        plan=Plan(None, PlainSum(), LocalGaussian(2.0, z), None),
+        prototype_bound=PrototypeBound(2.0, count_share=0.02),
+        declared={name: data.n_train for name, data in dataset.clients.items()},
+    )
+
+
+def test_tightness_through_the_real_prototype_path() -> None:
+    """3,000 canaries over ten clients' independently noised uploads of one round, against that round's epsilon 4."""
+    dataset = tiny_dataset(10, 0)
+    federation = _unguarded(dataset)
+    found = []
+    for seed in range(5):
+        planted = canaries.plant(federation, "prototypes", 3000, seed=seed)
+        assert len(planted.coins) == 3000
+        view, _ = _simulated(federation, dataset, plants=planted.clients)
+        scores, coins = canaries.scores(planted, view), planted.coins
+        r = registration._best(3000, mu_of(4.0, 1e-5), 1e-5, 0.05)
+        v = one_run.right_guesses(scores, coins, r)
+        parametric.require_gaussian(scores, coins, declared="gaussian")
+        found.append(
+            (
+                one_run.lower_bound(3000, r, v, delta=1e-5, alpha=0.05),
+                parametric.lower_bound(scores, coins, delta=1e-5, alpha=0.05),
+            )
+        )
+    tight, white = np.median(found, 0)
+    assert 1.2 <= tight <= 2.4
+    assert 3.2 <= white <= 4.2
+
+
+def _unguarded(dataset):
+    """Prototypes alone are noised; updates are sent under DP-SGD, as the plan demands."""
+    from framp_private.federated.dp_sgd import DpSGD
+
+    base = wide(dataset, 4.0)
+    trainer = DpSGD(1, 1.0, 1.0, 3.0, 0.1, alignment=base.trainer.alignment)
+    return replace(base, trainer=trainer)
+
+
+def test_canaries_cost_little_and_enter_no_test(private_run) -> None:
+    setup = load_setup(make_config(preset="digits-private", assignments={"rounds": 10}))
+    federation, dataset = setup.federation, setup.dataset
+    planted = canaries.plant(federation, "update", 200, seed=1)
+    trained = {}
+    for name, plants in (("with", planted.clients), ("without", {})):
+        _, simulation = _simulated(federation, dataset, 10, entropy=SeededEntropy(3), plants=plants)
+        right = []
+        for client, data in dataset.clients.items():
+            model = simulation.serves(client, data, federation.budgets[client])
+            federation.network.load(model.weights)
+            with torch.no_grad():
+                right.append(
+                    float(
+                        (federation.network.forward(data.x[data.train])[0].argmax(1) == data.y[data.train])
+                        .float()
+                        .mean()
+                    )
+                )
+        trained[name] = np.mean(right)
+    assert abs(trained["with"] - trained["without"]) < 0.01
+    assert len(planted.digest) == 64 and planted.digest == canaries.plant(federation, "update", 200, seed=1).digest
+    assert planted.digest != canaries.plant(federation, "update", 200, seed=2).digest
+    coins = np.concatenate([canaries.plant(federation, "update", 500, seed=s).coins for s in range(20)])
+    assert abs(coins.mean() - 0.5) < 0.02
+    sums = [int(canaries.plant(federation, "update", 500, seed=s).coins.sum()) for s in range(20)]
+    assert np.std(sums) > 5  # Bernoulli, not balanced halves
+    runs = 1 + int((coins[1:] != coins[:-1]).sum())
+    assert abs(runs - len(coins) / 2) < 4 * math.sqrt(len(coins)) / 2
+
+
+def test_canaries_where_they_cannot_be_are_refused(open_run) -> None:
+    subject, _ = subject_of_folder(open_run)
+    with pytest.raises(AuditError, match="no bound on one record"):
+        canaries.plant(subject.facts, "update", 10, seed=0)
+    with pytest.raises(AuditError, match="not noised"):
+        canaries.plant(subject.facts, "prototypes", 10, seed=0)
+
+
+# -- the audit
+
+
+PLAN = AuditPlan(canaries=1000, attacks=["A9", "E1"], seed=5)
+
+
+def test_a_true_claim_is_consistent_and_the_report_is_complete(private_run, tmp_path) -> None:
+    subject, claim = subject_of_folder(private_run)
+    report = run_audit(subject, claim, PLAN)
+    rows = json.loads(report.to_json())
+    assert not report.refuted and report.findings == []
+    assert rows["schema"] == 1 and rows["source"] == "transcript" and rows["version"]
+    assert rows["claims"][0]["state"] in ("consistent", "cannot_refute")
+    update = next(row for row in rows["claims"] if row.get("channel") == "update")
+    assert {bound["estimator"] for bound in update["bounds"]} >= {"one-run tight", "parametric"}
+    assert all({"alpha", "r", "assumption", "m"} <= set(bound) for bound in update["bounds"])
+    assert update["unit"] == "record" and update["adjacency"] == "add/remove" and update["canaries"]["digest"]
+    for row in rows["attacks"]:
+        assert {"id", "adversary", "asset", "statistic", "value", "low", "high", "baseline", "ceiling", "leak"} <= set(
+            row
+        )
+    data = next(iter(subject.dataset.clients.values()))
+    assert artefacts(rows, [], data.x[data.train].flatten(1).numpy()[:10]) == []
+
+
+def test_the_same_transcript_and_seed_give_the_same_bytes(private_run) -> None:
+    plan = replace(PLAN, canary_run=False)
+    made_twice = [run_audit(*subject_of_folder(private_run), plan).to_json() for _ in range(2)]
+    assert made_twice[0] == made_twice[1]
+
+
+def test_half_the_noise_is_refuted_and_ends_with_status_three(private_run, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(per_sample, "standard_gaussian", lambda count, entropy: 0.5 * standard_gaussian(count, entropy))
+    status = framp_audit(["run", str(private_run), "--attack", "A9", "--canaries", "1500", "--out", str(tmp_path)])
+    shown = capsys.readouterr().out
+    assert status == 3 and "refuted" in shown
+    assert all(len(line) <= 80 for line in shown.splitlines())
+    rows = json.loads((tmp_path / "audit.json").read_text())
+    assert "refuted" in {row["state"] for row in rows["claims"]}
+    assert {row["check"] for row in rows["findings"]} >= {"scale"}
+    page = (tmp_path / "audit.html").read_text()
+    assert "refuted" in page and "<script" not in page and "http" not in page.replace("http://www.w3.org", "")
+    assert framp_audit(["report", str(tmp_path)]) == 0
+
+
+def test_a_gated_run_ends_with_the_audit_s_verdict(tmp_path, monkeypatch, capsys) -> None:
+    arguments = ["train", "--preset", "digits-private", "--set", "rounds=2", "--set", "clients=4", "--audit"]
+    folder = tmp_path / "gated"
+    assert framp_private([*arguments, "--out", str(folder)]) == 0
+    assert (folder / "audit.json").is_file() and (folder / "audit.html").is_file()
+    from framp_private import cli
+
+    broken = {"claims": [{"state": "refuted", "scope": "this run alone", "words": "refuted by a test"}]}
+    monkeypatch.setattr(cli, "audit", lambda *more, **rest: broken)
+    assert framp_private([*arguments, "--out", str(tmp_path / "second")]) == 3
+    assert "refuted by a test" in capsys.readouterr().err
+    assert (tmp_path / "second" / "report.html").is_file()
+
+
+def test_the_secure_default_passes_its_audit_and_a_bug_in_a_part_is_found(secure_run, monkeypatch) -> None:
+    subject, claim = subject_of_folder(secure_run)
+    plan = AuditPlan(canary_run=False, attacks=["A12"])
+    assert run_audit(subject, claim, plan).findings == []
+    from framp_private.federated import gradient_sum
+
+    real = gradient_sum.summed_clipped
+    monkeypatch.setattr(
+        gradient_sum,
+        "summed_clipped",
+        lambda network, mask, loss, clip, mode: real(network, mask, loss, 2 * clip, mode),
+    )
+    found = run_audit(subject, claim, plan)
+    assert found.refuted and {finding.check for finding in found.findings} == {"sensitivity"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "nothing-of-the-kind"], "is not known"),
+        (["run", "digits", "--attack", "Z9"], "no attack and no adversary"),
+        (["report", "."], "no audit.json"),
+        (["membership", "--model", "x.pt", "--members", "a.npz", "--non-members", "b.npz"], "cannot be loaded"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_two(arguments, words, capsys) -> None:
+    assert framp_audit(arguments) == 2
+    assert words in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_plans_and_lists_fit_the_terminal(capsys) -> None:
+    assert framp_audit(["plan", "digits-private"]) == 0
+    assert framp_audit(["attacks"]) == 0
+    assert all(len(line) <= 80 for line in capsys.readouterr().out.splitlines())
+    assert framp_audit(["plan", "digits-secure", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert rows["channels"]["update"]["canaries"] == 650 and rows["channels"]["update"]["reach"] < 7
+
+
+def test_a_claim_of_client_level_names_its_unit(tmp_path) -> None:
+    folder = made(tmp_path / "clients", "digits-client-private", rounds=2)
+    subject, claim = subject_of_folder(folder)
+    assert claim.unit == "client"
+    report = run_audit(subject, claim, AuditPlan(attacks=["A10"]))
+    assert not report.refuted
+    assert all(each.verdict is None for each in report.channels.values())
+    wrong = PrivacyClaim(claim.epsilon, claim.delta, "record", claim.adjacency, "other", "this run alone")
+    assert run_audit(subject, wrong, AuditPlan(attacks=["A10"], canary_run=False)).refuted
+
+
+def test_everything_imported_is_a_public_name() -> None:
+    import ast
+
+    import framp_private as package
+
+    allowed = {"framp_private", "framp_private.errors", "framp_private.protections"}
+    for path in (Path(package.__file__).parent.parent / "threat_models").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("framp_private"):
+                assert node.module in allowed, f"{path.name}: {node.module}"
+                if node.module == "framp_private":
+                    assert all(hasattr(package, alias.name) for alias in node.names), path.name
+            if isinstance(node, ast.Import):
+                assert not any(alias.name.startswith("framp_private") for alias in node.names), path.name
