@@ -149,7 +149,7 @@ def presets(as_json: AsJson = False) -> None:
         )
         return
     for preset in PRESETS:
-        typer.echo(f"{name_of(preset):<18}{(preset.__doc__ or '').strip()}")
+        typer.echo(f"{name_of(preset):<22}{(preset.__doc__ or '').strip().splitlines()[0]}")
 
 
 @app.command("calibrate")

@@ -139,9 +139,10 @@ def run_audit(
             alpha=plan.alpha / 2,
             canaries=plan.canaries,
             seed=plan.seed,
+            whole=claim if claim.unit == "record" else None,
             on_round=lambda t, total: on_stage("run with canaries", t, total),
         )
-        facts |= {f"canary_{name}": value for name, value in about.items() if name != "seconds"}
+        facts |= {f"canary_{name}": value for name, value in about.items()}
         notes += [f"{name}: {why}" for name, each in channels.items() for why in each.refused]
     findings = list(claims_check.check_claim(subject.facts, claim)) if math.isfinite(claim.epsilon) else []
     if plan.replays and not subject.graph:
@@ -192,7 +193,7 @@ def _verdict(
     broken = [result for result in results if result.leak == "violation"]
     if broken:
         return Verdict("refuted", math.inf, f"attack {broken[0].id}, {broken[0].words}")
-    if any(each.claim.mechanism != "gaussian" for each in channels.values()):
+    if any(each.claim.mechanism != "gaussian" for name, each in channels.items() if name != "released models"):
         claim = replace(claim, mechanism="other")
     found = [bound for each in channels.values() for bound in each.bounds]
     if not math.isfinite(claim.epsilon):

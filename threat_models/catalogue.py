@@ -85,7 +85,7 @@ CATALOGUE: tuple[Attack, ...] = (
     Attack("E7", "audit artefacts", USER, "records in reports", "attacks.released.artefacts", "names and scores in a report", "this project", "a search", "none may be found", "pictures of public data alone"),
     Attack("F1", "embedding-space canaries", OPERATOR, "prototype noise", RUN, "released - background, by coordinate", "arXiv 2302.03098", "one run", "unbounded", "epsilon bound under the claim"),
     Attack("F2", "gradient canaries", OPERATOR, "update noise", RUN, "the same, at the clip", "arXiv 2305.08846", "one run", "unbounded", "epsilon bound under the claim"),
-    Attack("F3", "canary clients", OPERATOR, "client-level noise", "auditing.planted", "cosine with a client's direction", "arXiv 2302.03098", "one run", "unbounded", "epsilon bound under the claim"),
+    Attack("F3", "canary clients", OPERATOR, "client-level noise", RUN, "cosine with a client's direction", "arXiv 2302.03098", "one run", "unbounded", "epsilon bound under the claim"),
     Attack("F4", "mislabelled records", OPERATOR, "black-box membership", "auditing.mislabelled", "LOSS of records with false labels", "arXiv 2305.08846", "one run", "bound over 0", "bound far under the claim"),
     Attack("F5", "mechanism-level audit", OPERATOR, "noise scale", RUN, "many replies, one round's claim", "this project", "milliseconds a reply", "unbounded", "bound under the claim"),
     Attack("F6", "grey-box replay", OPERATOR, "sensitivity, draws", RUN, "same draws, neighbouring records", "arXiv 2602.17454", "seconds", "findings", "no finding"),

@@ -338,6 +338,7 @@ def test_at_most_two_alarms_in_two_hundred_seeds() -> None:
     alarms = dict.fromkeys(("scale", "neighbours", "everywhere", "sampled"), 0)
     for seed in range(200):
         alarms["scale"] += bool(noise_check.check_scale(made(), NAME, DATA, seed=seed))
+        alarms["everywhere"] += bool(replay_checks.check_noise(made(), NAME, DATA, seed=2 * seed))
         alarms["neighbours"] += bool(replay_checks.check_neighbours(made(), NAME, DATA, seed=seed))
     for first in range(0, 12_000, 60):
         alarms["sampled"] += bool(replay_checks.check_sampling(made(sampling_probability=0.3), NAME, DATA, first=first))

@@ -415,7 +415,8 @@ def test_a_claim_of_client_level_names_its_unit(tmp_path) -> None:
     assert claim.unit == "client"
     report = run_audit(subject, claim, AuditPlan(attacks=["A10"]))
     assert not report.refuted
-    assert all(each.verdict is None for each in report.channels.values())
+    update = report.channels["update"]
+    assert update.claim.unit == "client" and update.claim.scope == "update, one round"
     wrong = PrivacyClaim(claim.epsilon, claim.delta, "record", claim.adjacency, "other", "this run alone")
     assert run_audit(subject, wrong, AuditPlan(attacks=["A10"], canary_run=False)).refuted
 

@@ -6,6 +6,7 @@ holds one. What the released model says of their false labels is the score.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,6 +26,14 @@ class Mislabelled:
     y: torch.Tensor
     owners: tuple[str, ...]
     coins: np.ndarray
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the canaries, not over their coins."""
+        found = hashlib.sha256(repr(self.owners).encode())
+        for part in (self.x, self.y):
+            found.update(part.contiguous().numpy().tobytes())
+        return found.hexdigest()
 
     def scores(self, network: TargetNetwork, released: dict[str, np.ndarray]) -> np.ndarray:
         """(m,) confidence of each owner's released model in the false label."""

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from framp_private import FederatedDataset, Federation, Options, channel_costs, read_transcript, train
+from framp_private import FederatedDataset, Federation, Options, Run, channel_costs, read_transcript, train
 from threat_models.adversaries import HonestServer
-from threat_models.auditing import registration
+from threat_models.auditing import canary_clients, registration
 from threat_models.auditing.canaries import Canaries, CanaryChannel, ClientCanaries, plant, scores
 from threat_models.auditing.claims_check import gaussian
+from threat_models.auditing.mislabelled import Mislabelled, mislabel
 from threat_models.claims import Bound, PrivacyClaim, Verdict, judge
 from threat_models.errors import AuditError, NotInView
 from threat_models.view import View
@@ -70,11 +70,15 @@ def audit_channels(
     alpha: float,
     canaries: int,
     seed: int,
+    whole: PrivacyClaim | None = None,
     on_round: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[dict[str, ChannelAudit], dict[str, Any]]:
     """One run of the real federation with canaries on every channel that can hold them.
 
-    alpha is shared evenly by the channels. Returns the channels' audits, and facts of the run: accuracy, seconds.
+    Args:
+        whole: the run's claim on records: mislabelled records then test it from the released models alone (F4).
+
+    alpha is shared evenly by what is tested. Returns the audits, and facts of the run: accuracy, seconds.
     """
     claims = channel_claims(federation, delta)
     planted: dict[str, Canaries] = {}
@@ -86,16 +90,52 @@ def audit_channels(
             planted[channel] = plant(federation, _checked(channel), canaries, seed=seed + place)
         except AuditError as error:
             audits[channel] = ChannelAudit(claim, refused=(str(error),))
+    for channel, claim in claims.items():
+        if channel == "update" and claim.unit == "client":
+            audits[channel] = _canary_clients(claim, federation, dataset, seed, alpha)
     if not planted:
         return audits, {}
-    share = alpha / len(planted)
+    black = mislabel(dataset, MISLABELLED, seed=seed + 7) if whole is not None else None
+    share = alpha / (len(planted) + (black is not None))
     registered = {
         name: registration.register(claims[name], len(each.coins), alpha=share) for name, each in planted.items()
     }
-    view, facts = _run(federation, dataset, planted, on_round)
+    view, run = _run(federation, black.dataset if black is not None else dataset, planted, on_round)
     for channel, each in planted.items():
         audits[channel] = _judged(claims[channel], each, registered[channel], view, share)
-    return {name: audits[name] for name in claims}, facts
+    ordered = {name: audits[name] for name in claims}
+    if black is not None and whole is not None:
+        ordered["released models"] = _black_box(whole, black, federation, run, share)
+    return ordered, {"accuracy": run.summary["accuracy"]["local"]["mean"]}
+
+
+def _canary_clients(
+    claim: PrivacyClaim, federation: Federation, dataset: FederatedDataset, seed: int, alpha: float
+) -> ChannelAudit:
+    """F3: one round's claim, which the whole run's is composed of, in a run of canary clients."""
+    try:
+        one_round = canary_clients.claim_of_round(federation, claim.delta)
+        found, coins = canary_clients.trials(federation, dataset, seed=seed)
+        registered = registration.register(one_round, len(coins), alpha=alpha)
+        bounds, refused = registration.bounds(one_round, registered, found, coins)
+    except (AuditError, NotInView) as error:
+        return ChannelAudit(claim, refused=(str(error),))
+    about = {"count": len(coins), "digest": "", "holders": len(federation.budgets)}
+    return ChannelAudit(one_round, tuple(bounds), judge(one_round, bounds, alpha), tuple(refused), about)
+
+
+MISLABELLED = 200
+"""Records with false labels in a run with canaries: few, since each costs accuracy."""
+
+
+def _black_box(claim: PrivacyClaim, black: Mislabelled, federation: Federation, run: Run, alpha: float) -> ChannelAudit:
+    """What released models alone say of mislabelled records; no shape of their scores is assumed."""
+    claim = replace(claim, mechanism="other", scope=f"released models, {claim.scope}")
+    released = {name: run.weights(name).weights.numpy() for name in federation.budgets}
+    registered = registration.register(claim, len(black.coins), alpha=alpha)
+    found, refused = registration.bounds(claim, registered, black.scores(federation.network, released), black.coins)
+    about = {"count": len(black.coins), "digest": black.digest, "holders": len(federation.budgets)}
+    return ChannelAudit(claim, tuple(found), judge(claim, found, alpha), tuple(refused), about)
 
 
 def _checked(channel: str) -> CanaryChannel:
@@ -108,12 +148,11 @@ def _run(
     dataset: FederatedDataset,
     planted: Mapping[str, Canaries],
     on_round: Callable[[int, int], None],
-) -> tuple[View, dict[str, Any]]:
+) -> tuple[View, Run]:
     plants = {
         name: _Together([each.clients[name] for each in planted.values() if name in each.clients])
         for name in federation.budgets
     }
-    start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
         options = Options(
@@ -124,8 +163,7 @@ def _run(
         )
         run = train(federation, dataset, out=out, options=options)
         log = list(read_transcript(out / "transcript"))
-    facts = {"accuracy": run.summary["accuracy"]["local"]["mean"], "seconds": time.perf_counter() - start}
-    return View.of(HonestServer(), federation, log), facts
+    return View.of(HonestServer(), federation, log), run
 
 
 def _judged(

@@ -11,6 +11,7 @@ from typing import Any
 
 from threat_models.errors import NotInView, NotResolvable
 from threat_models.results import Result, unseen
+from threat_models.trials.graphs import links_and_nodes
 from threat_models.trials.inversion import uploads
 from threat_models.trials.released import global_prototypes, served_models
 from threat_models.trials.server import (
@@ -37,11 +38,12 @@ TRIALS: Mapping[str, tuple[Trial, str, str]] = {
     "A8": (properties, "honest server", "client property"),
     "A9": (sources, "honest server", "source of a record"),
     "A10": (reidentified, "honest server", "client identity"),
+    "A11": (links_and_nodes, "external user", "edge"),
     "A12": (side_channels, "honest server", "classes held"),
     "C3": (global_prototypes, "curious client", "record membership"),
     "E1": (served_models, "external user", "record membership"),
 }
-"""Trials that run on any recorded run: id -> (trial, adversary, asset)."""
+"""Trials that run on any recorded run: id -> (trial, adversary, asset); of graphs A11 alone."""
 
 
 def attack_run(
@@ -56,9 +58,7 @@ def attack_run(
     for id, (trial, adversary, asset) in TRIALS.items():
         if wanted is not None and id not in wanted and adversary not in wanted:
             continue
-        if subject.graph:
-            found.append(unseen(id, adversary, asset, "–", "records are nodes of a graph: see A11"))
-            on_done(id)
+        if subject.graph is not (id == "A11"):
             continue
         try:
             for result in trial(subject):

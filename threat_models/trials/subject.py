@@ -57,7 +57,7 @@ class Subject:
 
     @property
     def graph(self) -> bool:
-        """Whether records are nodes: attacks on single records need the graph and are left out."""
+        """Whether records are nodes: attacks on single records do not know the graph."""
         return next(iter(self.dataset.clients.values())).edge_index is not None
 
     def candidates(self, data: ClientData) -> tuple[Tensor, Tensor, np.ndarray]:
