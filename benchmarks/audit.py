@@ -40,14 +40,14 @@ def fastest(what: Callable[[], object], repeats: int = 20) -> float:
     return best
 
 
+def one_bound(m: int, form: one_run.PValue) -> Callable[[], float]:
+    r, v = m // 5, round(m / 5 * 0.8)
+    return lambda: one_run.lower_bound(m, r, v, delta=1e-5, alpha=0.05, p_value=form)
+
+
 def bounds() -> None:
     for m in (1000, 10_000, 1_000_000):
-        r, v = m // 5, round(m / 5 * 0.8)
-        sharp = fastest(lambda: one_run.lower_bound(m, r, v, delta=1e-5, alpha=0.05))  # noqa: B023
-        published = fastest(
-            lambda: one_run.lower_bound(m, r, v, delta=1e-5, alpha=0.05, p_value=one_run.published),
-            3,  # noqa: B023
-        )
+        sharp, published = fastest(one_bound(m, one_run.sharp)), fastest(one_bound(m, one_run.published), 3)
         print(f"one-run bound, m = {m:>9,}: sharp {1e3 * sharp:8.2f} ms, published {1e3 * published:9.2f} ms")
     curve = fastest(lambda: f_dp.lower_bound(10_000, 2000, 1500, delta=1e-5, alpha=0.05), 5)
     print(f"f-DP one-run bound, m =    10,000: {1e3 * curve:8.2f} ms")

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from framp_private import Federation, Summing, __version__
-from threat_models.auditing import claims_check, noise_check, parts_check, replay_checks
+from threat_models.auditing import claims_check, masks_check, noise_check, parts_check, replay_checks
 from threat_models.auditing.planted import ChannelAudit, audit_channels
 from threat_models.auditing.replay import Finding, bounds
 from threat_models.claims import PrivacyClaim, Verdict, judge
@@ -145,6 +145,8 @@ def run_audit(
         facts |= {f"canary_{name}": value for name, value in about.items()}
         notes += [f"{name}: {why}" for name, each in channels.items() for why in each.refused]
     findings = list(claims_check.check_claim(subject.facts, claim)) if math.isfinite(claim.epsilon) else []
+    if masks_check.masked(subject.facts):
+        findings += masks_check.check_masks(subject.server)
     if plan.replays and not subject.graph:
         on_stage("replays", 0, 1)
         more, why = _replayed(subject, plan)

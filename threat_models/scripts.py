@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.special import expit
 from torch import Tensor
 
 from threat_models import metrics
@@ -70,7 +71,9 @@ def attack_model(
     truth = np.arange(len(y)) < len(y_in)
     with torch.no_grad():
         phi, outside = confidence(target(x), y), confidence(target(x_out[aside]), y_out[aside])
-        rest = np.array([confidence(load_model(each)(x), y) for each in references])
+        known = [load_model(each) for each in references]
+        rest = np.array([confidence(each(x), y) for each in known])
+        beside = np.array([confidence(each(x_out[aside]), y_out[aside]) for each in known])
 
     def predict(rows: np.ndarray) -> np.ndarray:
         with torch.no_grad():
@@ -91,6 +94,7 @@ def attack_model(
         attacks["Attack-R"] = lambda: membership.attack_r(phi, rest)
     if len(rest) >= 2:
         attacks["LiRA offline"] = lambda: membership.lira_offline(phi, rest)
+        attacks["RMIA"] = lambda: membership.rmia(expit(phi), expit(rest), expit(outside), expit(beside))
     return {
         "members": len(y_in),
         "non_members": int(kept.sum()),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -131,11 +131,15 @@ class View:
             elif isinstance(message, messages.EnrolReply | messages.TrainReply) and each.client in asked:
                 yield each.client, asked[each.client], message
 
-    def updates(self) -> Iterator[Update]:
-        """Every update that is seen singly. Raises `NotInView` where the protection shows no client's value."""
+    def updates(self, rounds: Collection[int] | None = None) -> Iterator[Update]:
+        """Every update that is seen singly, of some rounds or of all.
+
+        Raises:
+            NotInView: the protection shows no client's value.
+        """
         n = self.facts.network.n_parameters
         for client, request, reply in self.exchanges():
-            if not isinstance(reply, messages.TrainReply):
+            if not isinstance(reply, messages.TrainReply) or (rounds is not None and reply.round_index not in rounds):
                 continue
             value = self._reveal("update", reply.update)
             if isinstance(request, messages.TrainRequest):

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.stats import chisquare
 from torch import nn
 
 from framp_private import (
@@ -39,7 +40,7 @@ from threat_models.adversaries import Coalition, CuriousClient, ExternalUser, Ho
 from threat_models.attacks import updates
 from threat_models.attacks.released import artefacts
 from threat_models.audit import AuditPlan, run_audit
-from threat_models.auditing import canaries, one_run, parametric, registration
+from threat_models.auditing import canaries, masks_check, one_run, parametric, registration
 from threat_models.auditing.gaussian import mu_of
 from threat_models.claims import PrivacyClaim
 from threat_models.cli import main as framp_audit
@@ -160,6 +161,41 @@ def test_a_secure_run_shows_the_server_no_value(secure_run) -> None:
     floats = np.frombuffer(payload[: len(payload) // 4 * 4], "<f4")
     small = np.isfinite(floats) & (np.abs(floats) > 1e-4) & (np.abs(floats) < 10)
     assert small.mean() < 0.15  # of random words 8 %; of an open update nearly all
+
+
+def test_masks_are_drawn_once_and_a_reused_one_is_found(secure_run, tmp_path, monkeypatch) -> None:
+    subject, _ = subject_of_folder(secure_run)
+    assert masks_check.masked(subject.facts) and masks_check.check_masks(subject.server) == []
+    one = next(iter(masks_check._vectors(subject.server).values()))
+    assert chisquare(np.bincount(np.concatenate(one), minlength=256)).pvalue > 1e-6
+    from framp_private.protections.secagg import client, server
+
+    for module in (client, server):
+        monkeypatch.setattr(module, "self_seed", lambda seed, context, channel: bytes(31) + b"s")
+        monkeypatch.setattr(module, "pair_seed", lambda agreed, context, channel: bytes(31) + b"p")
+    folder = made(tmp_path / "reused", "digits-secure", rounds=2, clients=6)
+    reused, claim = subject_of_folder(folder)
+    assert {finding.check for finding in masks_check.check_masks(reused.server)} == {"masks"}
+    assert run_audit(reused, claim, AuditPlan(canary_run=False, attacks=["A12"])).refuted
+
+
+def test_shuffled_membership_leaves_every_attack_at_chance(open_run) -> None:
+    """Each client's records are split anew, without a look at who was trained on: no attack may know."""
+    subject, _ = subject_of_folder(open_run)
+    rng, clients = np.random.default_rng(0), {}
+    for name, data in subject.dataset.clients.items():
+        rows = torch.cat([data.train, data.test])[torch.from_numpy(rng.permutation(data.n_train + len(data.test)))]
+        clients[name] = replace(data, train=rows[: data.n_train], test=rows[data.n_train :])
+    shuffled = type(subject)(subject.facts, replace(subject.dataset, clients=clients), subject.log, subject.released)
+    results = [
+        row
+        for row in attack_run(shuffled, ["A1", "E1", "C3"])
+        if row.asset == "record membership" and row.value is not None
+    ]
+    assert len(results) >= 6
+    for row in results:
+        deviation = (row.high - row.low) / 3.92
+        assert abs(row.value - 0.5) <= 3 * deviation, row
 
 
 def test_an_open_update_would_have_been_seen_there(open_run) -> None:

@@ -58,14 +58,8 @@ def claim_of_round(federation: Federation, delta: float) -> PrivacyClaim:
     protection: Any = federation.plan.protection("update")
     if protection.starting_clip or type(protection).__name__ not in ("CentralGaussian", "DistributedGaussian"):
         raise AuditError("canary clients take Gaussian noise at a clip that is fixed")
-    return PrivacyClaim(
-        epsilon_of(1 / protection.noise_multiplier, delta),
-        delta,
-        "client",
-        "add/remove",
-        "gaussian",
-        "update, one round",
-    )
+    epsilon = epsilon_of(1 / protection.noise_multiplier, delta)
+    return PrivacyClaim(epsilon, delta, "client", "add/remove", "gaussian", "update, one round")
 
 
 def trials(federation: Federation, dataset: FederatedDataset, *, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+from scipy.special import expit
 from torch import Tensor
 
 from threat_models import metrics
@@ -55,22 +56,24 @@ def served_models(subject: Subject) -> Iterator[Result]:
     view, names = subject.external, list(subject.external.released)
     ceiling = record_ceiling(subject.facts, ["update", "prototypes", "descriptor"]).auc
     scores: dict[str, dict[str, np.ndarray]] = {}
-    members = {}
+    members, labels = {}, {}
     for name in names:
         x, y, members[name] = subject.candidates(subject.dataset.clients[name])
+        labels[name] = y.numpy()
         phi = _confidence(subject, name, x, y)
         rest = np.array([_confidence(subject, other, x, y) for other in names if other != name])
         found = {"LOSS": membership.loss(phi)}
         if len(rest) >= 2:
             found["difficulty calibration"] = membership.calibrated(phi, rest)
             found["LiRA offline"] = membership.lira_offline(phi, rest)
+            found["RMIA"] = _rmia(subject, name, phi, rest)
         found["quantile regression"] = _quantile(subject, name, phi, x, y)
         found["label-only"] = _label_only(subject, name, x, y)
         for words, values in found.items():
             scores.setdefault(words, {})[name] = values
     for words, by_client in scores.items():
         try:
-            yield pooled("E1", view, "record membership", by_client, members, ceiling, words)
+            yield pooled("E1", view, "record membership", by_client, members, ceiling, words, labels)
         except NotResolvable as error:
             yield unseen("E1", view.adversary.name, "record membership", "AUC", f"{words}: {error}")
 
@@ -81,6 +84,14 @@ def _weights(subject: Subject, name: str) -> Tensor:
 
 def _confidence(subject: Subject, name: str, x: Tensor, y: Tensor) -> np.ndarray:
     return confidence(logits_and_features(subject.facts.network, _weights(subject, name), x)[0], y)
+
+
+def _rmia(subject: Subject, name: str, phi: np.ndarray, rest: np.ndarray) -> np.ndarray:
+    """The population are other clients' test records; a probability is the logistic of its log odds."""
+    x, y = subject.others_test(name)
+    own = _confidence(subject, name, x, y)
+    others = np.array([_confidence(subject, other, x, y) for other in subject.external.released if other != name])
+    return membership.rmia(expit(phi), expit(rest), expit(own), expit(others))
 
 
 def _quantile(subject: Subject, name: str, phi: np.ndarray, x: Tensor, y: Tensor) -> np.ndarray:

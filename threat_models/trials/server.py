@@ -14,7 +14,7 @@ from threat_models.ceilings import record_ceiling
 from threat_models.errors import NotInView, NotResolvable
 from threat_models.metrics import Estimate
 from threat_models.results import Result, judged, unseen
-from threat_models.trials.subject import Subject, pooled, shares
+from threat_models.trials.subject import FIRST, LAST, Subject, pooled, shares
 from threat_models.view import Update
 
 LEAST_REFERENCE = 20
@@ -30,26 +30,29 @@ def membership_from_updates(subject: Subject) -> Iterator[Result]:
     ceiling = record_ceiling(subject.facts, ["update"])
     cosines: dict[str, np.ndarray] = {}
     members: dict[str, np.ndarray] = {}
+    labels_of: dict[str, np.ndarray] = {}
     for name, data in subject.dataset.clients.items():
         x, y, members[name] = subject.candidates(data)
+        labels_of[name] = y.numpy()
         own = [update for update in subject.updates if update.client == name]
         if not own:
             continue
         cosines[name] = np.sum([updates.alignment(subject.facts.network, each, x, y) for each in _few(own)], 0)
-    yield pooled("A1", subject.server, "record membership", cosines, members, ceiling.auc, "gradient cosine, summed")
+    view, asset = subject.server, "record membership"
+    yield pooled("A1", view, asset, cosines, members, ceiling.auc, "gradient cosine, summed", labels_of)
     fed = {}
     for name, data in subject.dataset.clients.items():
         x, y, _ = subject.candidates(data)
         fed[name] = updates.fed_mia(_signals(subject, x, y), name)
-    yield pooled("A1", subject.server, "record membership", fed, members, ceiling.auc, "FedMIA over rounds")
+    yield pooled("A1", view, asset, fed, members, ceiling.auc, "FedMIA over rounds", labels_of)
 
 
-def _few(rounds: Sequence[Update], most: int = 5) -> Sequence[Update]:
+def _few(rounds: Sequence[Update], most: int = FIRST) -> Sequence[Update]:
     """Some rounds out of many: the first ones, in which a record's gradient is largest."""
     return rounds[:most]
 
 
-def _signals(subject: Subject, x: Tensor, y: Tensor, most: int = 3) -> list[dict[str, np.ndarray]]:
+def _signals(subject: Subject, x: Tensor, y: Tensor, most: int = LAST) -> list[dict[str, np.ndarray]]:
     """Confidences in some records under every client's trained model, for the last rounds."""
     rounds = sorted({update.round_index for update in subject.updates})[-most:]
     return [

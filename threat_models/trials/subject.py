@@ -44,8 +44,9 @@ class Subject:
 
     @cached_property
     def updates(self) -> list[Update]:
-        """Seen by the server."""
-        return list(self.server.updates())
+        """Seen by the server in the first and in the last rounds: a run of hundreds would not fit into memory."""
+        last = self.facts.rounds
+        return list(self.server.updates({*range(FIRST), *range(last - LAST, last)}))
 
     @cached_property
     def class_sums(self) -> list[ClassSums]:
@@ -61,14 +62,32 @@ class Subject:
         return next(iter(self.dataset.clients.values())).edge_index is not None
 
     def candidates(self, data: ClientData) -> tuple[Tensor, Tensor, np.ndarray]:
-        """(x, y, member) of a client's training and test records."""
-        rows = torch.cat([data.train, data.test])
-        return data.x[rows], data.y[rows], np.arange(len(rows)) < len(data.train)
+        """(x, y, member) of a client's training and test records, at most `MOST` of each."""
+        inside, outside = _some(data.train, MOST), _some(data.test, MOST)
+        rows = torch.cat([inside, outside])
+        return data.x[rows], data.y[rows], np.arange(len(rows)) < len(inside)
 
     def others_test(self, client: str) -> tuple[Tensor, Tensor]:
-        """Test records of everybody else: auxiliary data that is nobody's member."""
+        """Test records of everybody else, at most `MOST_OTHERS`: auxiliary data that is nobody's member."""
         rest = [data for name, data in self.dataset.clients.items() if name != client]
-        return torch.cat([data.x[data.test] for data in rest]), torch.cat([data.y[data.test] for data in rest])
+        share = max(1, MOST_OTHERS // max(1, len(rest)))
+        rows = [_some(data.test, share) for data in rest]
+        x = torch.cat([data.x[chosen] for data, chosen in zip(rest, rows, strict=True)])
+        return x, torch.cat([data.y[chosen] for data, chosen in zip(rest, rows, strict=True)])
+
+
+FIRST, LAST = 5, 3
+"""Rounds whose updates are looked at: a record's gradient is largest in the first ones, and a model is best last."""
+
+MOST, MOST_OTHERS = 150, 3000
+"""Candidates of a client on each side, and records of others: more would take long and change no figure much."""
+
+
+def _some(rows: Tensor, most: int) -> Tensor:
+    """The same ones each time, spread over all."""
+    if len(rows) <= most:
+        return rows
+    return rows[torch.from_numpy(np.linspace(0, len(rows) - 1, most).astype(int))]
 
 
 Trial = Callable[[Subject], Iterator[Result]]
@@ -82,24 +101,28 @@ def pooled(
     members: Mapping[str, np.ndarray],
     ceiling: float | None,
     words: str = "",
+    labels: Mapping[str, np.ndarray] | None = None,
 ) -> Result:
-    """AUC over all clients, scores made comparable by each client's own rank, and the worst client beside it."""
-    scores_of_all = np.concatenate([standardised(scores[name]) for name in scores])
+    """AUC over all clients, scores in units of each client's own spread; the worst client and class beside it."""
+    together = np.concatenate([standardised(scores[name]) for name in scores])
     truth = np.concatenate([members[name] for name in scores])
     groups = np.repeat(list(scores), [len(scores[name]) for name in scores])
-    worst = dict(metrics.worst_group(scores_of_all, truth, groups))
-    found = metrics.auc(scores_of_all, truth)
+    client = metrics.worst_group(together, truth, groups)
+    worst = {"client": client["group"], "auc": client["auc"]}
+    if labels is not None:
+        label = metrics.worst_group(together, truth, np.concatenate([labels[name] for name in scores]))
+        worst |= {"class": label["group"], "its auc": label["auc"]}
     return judged(
         id,
         view.adversary.name,
         asset,
         "AUC",
-        found,
+        metrics.auc(together, truth),
         baseline=0.5,
         ceiling=ceiling,
-        worst={"client": worst["group"], "auc": worst["auc"]},
+        worst=worst,
         words=words,
-        curve=_thinned(*metrics.roc(scores_of_all, truth)),
+        curve=_thinned(*metrics.roc(together, truth)),
         members=int(truth.sum()),
     )
 
