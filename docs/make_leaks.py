@@ -23,15 +23,16 @@ ORDER = ("not in view", "none", "bounded", "open", "violation")
 def cells(rows: dict) -> dict[tuple[str, str], tuple[str, str]]:
     """(adversary, asset) -> (worst leak, its figure)."""
     found: dict[tuple[str, str], tuple[str, str]] = {}
-    for row in rows["attacks"]:
-        key = (row["adversary"], row["asset"].split(",")[0])
-        leak = row["leak"] if row["value"] is not None else "not in view"
+    for row in sorted(rows["attacks"], key=lambda row: (ORDER.index(_leak(row)), row["value"] or 0.0)):
         figure = "" if row["value"] is None else f"{row['id']} {row['statistic']} {row['value']:.3f}"
         if row["ceiling"] is not None and row["value"] is not None:
             figure += f" of {row['ceiling']:.3f}"
-        if key not in found or ORDER.index(leak) >= ORDER.index(found[key][0]):
-            found[key] = (leak, figure)
+        found[row["adversary"], row["asset"].split(",")[0]] = (_leak(row), figure)
     return found
+
+
+def _leak(row: dict) -> str:
+    return row["leak"] if row["value"] is not None else "not in view"
 
 
 def table(folders: list[Path]) -> str:

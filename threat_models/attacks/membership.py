@@ -140,6 +140,10 @@ def quantile_regression(
     """
     from sklearn.ensemble import HistGradientBoostingRegressor
 
+    if features.shape[1] > WIDE:  # trees on hundreds of columns take minutes
+        directions = np.random.default_rng(seed).standard_normal((features.shape[1], WIDE // 2))
+        features, outside_features = features @ directions, outside_features @ directions
+
     def fitted(level: float) -> np.ndarray:
         model = HistGradientBoostingRegressor(
             loss="quantile", quantile=level, max_iter=60, max_leaf_nodes=8, random_state=seed
@@ -207,6 +211,9 @@ def _references(values: np.ndarray, least: int) -> np.ndarray:
 def _pooled(squares: np.ndarray, n: np.ndarray) -> float:
     return float(squares.sum() / (n - 1).sum())
 
+
+WIDE = 80
+"""Columns from which on features are projected at random to half as many, for the quantile regressions."""
 
 Side = tuple[np.ndarray, np.ndarray, np.ndarray]
 

@@ -29,6 +29,8 @@ def gdp_of(federation: Federation) -> float | None:
 
 def gaussian(federation: Federation, channel: str) -> bool:
     """Whether a channel's releases are Gaussian mechanisms without sampling."""
+    if channel == "aggregation":  # sums over edges, noised once for each hop
+        return True
     sampled = channel == "update" and float(getattr(federation.trainer, "sampling_probability", 1.0)) < 1
     discrete = federation.plan.descriptor if channel == "descriptor" else federation.plan.protection(channel)  # type: ignore[arg-type]
     kind = type(discrete).__name__ if channel != "update" or federation.trainer.event(1) is None else "DpSGD"

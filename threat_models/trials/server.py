@@ -62,14 +62,15 @@ def _signals(subject: Subject, x: Tensor, y: Tensor, most: int = LAST) -> list[d
 
 
 def tracing(subject: Subject) -> Iterator[Result]:
-    """A2: last uploads, whitened on other clients' test records of the class, under the client's own weights.
+    """A2: first uploads, whitened on other clients' test records of the class, under the client's own weights.
 
-    The AUC is the mean over clients and classes, each with the weight of its pairs: what the formula is for.
+    The first ones, because alignment draws the representations of a class together and hides its members from this
+    attack. The AUC is the mean over clients and classes, each with the weight of its pairs: what the formula is for.
     """
-    last = {each.client: each for each in subject.class_sums}
-    weights = {update.client: update for update in subject.updates}
+    weights = {update.client: update for update in reversed(subject.updates)}
+    first = {each.client: each for each in reversed(subject.class_sums)}
     found, formula, counted, clients = [], [], [], []
-    for name, sums in last.items():
+    for name, sums in first.items():
         x, y, member = subject.candidates(subject.dataset.clients[name])
         h, other = (_representations(subject, weights[name], rows) for rows in (x, subject.others_test(name)[0]))
         other_y = subject.others_test(name)[1].numpy()
