@@ -1,7 +1,11 @@
 """Writes the leak matrix of docs/threat_model.md from audits of real runs.
 
-    framp-private train --preset digits --record-transcript --out runs/open          and digits-private, digits-secure
-    framp-audit run runs/open                                                        and the others
+    framp-private train --preset digits --record-transcript --out runs/open
+    framp-private train --preset digits-private --record-transcript --out runs/private
+    framp-private train --preset digits-secure --record-transcript --out runs/secure
+    framp-audit run runs/open
+    framp-audit run runs/private
+    framp-audit run runs/secure
     python docs/make_leaks.py runs/open runs/private runs/secure
 
 Each column is a run, by its preset's name in config; each row an asset and who attacked it, with the worst leak.
@@ -14,6 +18,7 @@ import sys
 from pathlib import Path
 
 from threat_models.catalogue import CATALOGUE
+from threat_models.trials import TRIALS
 
 PAGE = Path(__file__).parent / "threat_model.md"
 BEGIN, END = "<!-- leaks: begin -->", "<!-- leaks: end -->"
@@ -51,7 +56,7 @@ def table(folders: list[Path]) -> str:
         shown = [column.get(key, ("–", "")) for column in columns]
         shown_words = [f"{leak} {f'({figure})' if figure else ''}".strip() for leak, figure in shown]
         lines.append(f"| {key[0]}, {key[1]} | " + " | ".join(shown_words) + " |")
-    others = [each for each in CATALOGUE if each.where != "framp-audit run"]
+    others = [each for each in CATALOGUE if each.where != "framp-audit run" and each.id not in TRIALS]
     lines += [
         "",
         "Attacks that need more than a run leaves (a query, a crafted message, a coalition) are functions with tests:",

@@ -22,7 +22,7 @@ from threat_models.auditing import claims_check, masks_check, noise_check, parts
 from threat_models.auditing.planted import ChannelAudit, audit_channels
 from threat_models.auditing.replay import Finding, bounds
 from threat_models.claims import PrivacyClaim, Verdict, judge
-from threat_models.errors import NotInView, NotResolvable
+from threat_models.errors import AuditError, NotInView, NotResolvable
 from threat_models.results import Result
 from threat_models.trials import Subject, attack_run, facts_of
 from threat_models.trials.inversion import pictures
@@ -50,6 +50,16 @@ class AuditPlan:
     canary_run: bool = True
     replays: bool = True
     pictures: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.alpha < 1:
+            raise AuditError(f"alpha={self.alpha} must lie in (0, 1): it is the chance of refuting a true claim")
+        if self.canaries < 0 or 0 < self.canaries < LEAST_CANARIES:
+            raise AuditError(f"canaries={self.canaries}: use 0 for none, or at least {LEAST_CANARIES}")
+
+
+LEAST_CANARIES = 100
+"""On a channel: fewer cannot show an epsilon of one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,9 +185,11 @@ def _replayed(subject: Subject, plan: AuditPlan) -> tuple[list[Finding], list[st
         return found + parts_check.check_own_noise(facts, seed=plan.seed, alpha=plan.alpha / 50), []
     if facts.secure:
         return [], ["values are clipped and noised inside a secure sum of whole clients: see the canaries"]
-    found = [finding for check in replay_checks.CHECKS for finding in check(facts, client, data)]
-    if float(getattr(facts.trainer, "sampling_probability", 1.0)) == 1 and getattr(facts.trainer, "steps", 1) == 1:
-        found += noise_check.check_scale(facts, client, data, seed=plan.seed, alpha=plan.alpha / 50)
+    whole = replay_checks.mechanism(facts)
+    found = replay_checks.check_neighbours(facts, client, data) + replay_checks.check_noise(whole, client, data)
+    found += replay_checks.check_sampling(facts, client, data)
+    if facts.budgets[client] == 1 or facts.pullback.value == "server":
+        found += noise_check.check_scale(whole, client, data, seed=plan.seed, alpha=plan.alpha / 50)
     return found, []
 
 
@@ -197,7 +209,8 @@ def _verdict(
         return Verdict("refuted", math.inf, f"attack {broken[0].id}, {broken[0].words}")
     if any(each.claim.mechanism != "gaussian" for name, each in channels.items() if name != "released models"):
         claim = replace(claim, mechanism="other")
-    found = [bound for each in channels.values() for bound in each.bounds]
+    # one round's bound counts for the run only where the run has all of it, and not what is left after sampling
+    found = [bound for each in channels.values() if each.part_of_run for bound in each.bounds]
     if not math.isfinite(claim.epsilon):
-        return Verdict("consistent", 0.0)
+        return Verdict("not_claimed", 0.0)
     return judge(claim, found, plan.alpha)

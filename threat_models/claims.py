@@ -12,7 +12,8 @@ from threat_models.errors import AuditError
 Assumption = Literal["none", "gaussian-curve", "gaussian-scores"]
 """What a bound stands on: nothing but the coins; a Gaussian trade-off curve; or scores that are Gaussian themselves."""
 
-State = Literal["refuted", "consistent", "cannot_refute", "estimate_only"]
+State = Literal["refuted", "consistent", "cannot_refute", "estimate_only", "not_claimed"]
+"""The last is of a run that claims nothing: there is nothing to refute, and a report says NOT DP."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,8 @@ class Verdict:
             return f"refuted by {self.by}"
         if self.state == "cannot_refute":
             return f"cannot refute (max {self.largest:.2f})"
+        if self.state == "not_claimed":
+            return "NOT DP: nothing is claimed"
         if self.state == "estimate_only":
             return "estimate only: no bound with a valid confidence was possible"
         return "consistent: no evidence against the claim, which is no proof of it"

@@ -20,12 +20,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from framp_private import load_setup, make_config
 from framp_private.errors import FrampError
 from threat_models import terminal
-from threat_models.audit import AuditPlan, AuditReport, OnStage, run_audit
+from threat_models.audit import SCHEMA, AuditPlan, AuditReport, OnStage, run_audit
 from threat_models.catalogue import CATALOGUE
+from threat_models.errors import AuditError
 from threat_models.planning import plan_rows
 from threat_models.report import render
 from threat_models.scripts import attack_model
 from threat_models.sources import is_public, subject_of_config, subject_of_folder
+from threat_models.trials import TRIALS
 
 REFUTED, INTERRUPTED = 3, 130
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Attack federated runs, and test what they claim.")
@@ -68,6 +70,7 @@ def run(
     """Attack a recorded run, or a run made from a config, and test its claim."""
     wanted = [*(attack or []), *(adversary or [])] or None
     _check_wanted(wanted)
+    AuditPlan(alpha, canaries)  # refused before anything is run
     console = Console(stderr=True, quiet=as_json)
     folder = Path(target) if Path(target).is_dir() else None
     with _progress(console) as on_stage:
@@ -93,9 +96,7 @@ def run(
 def report(folder: Annotated[Path, typer.Argument(help="A folder with audit.json.")], as_json: AsJson = False) -> None:
     """Show an audit that was made, and draw its page again."""
     path = folder / "audit.json"
-    if not path.is_file():
-        raise typer.BadParameter(f"{folder} holds no audit.json: make one with `framp-audit run {folder}`")
-    rows = json.loads(path.read_text())
+    rows = _read(path)
     (folder / "audit.html").write_text(render(rows))
     typer.echo(path.read_text()) if as_json else Console(width=terminal.WIDTH).print(terminal.audit_table(rows, folder))
 
@@ -129,9 +130,12 @@ def membership(
 
 def write(found: AuditReport, folder: Path) -> None:
     """`audit.json` and `audit.html`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "audit.json").write_text(found.to_json())
-    (folder / "audit.html").write_text(render(found.as_rows()))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "audit.json").write_text(found.to_json())
+        (folder / "audit.html").write_text(render(found.as_rows()))
+    except OSError as error:
+        raise AuditError(f"out={folder} cannot be written: {error}") from error
 
 
 def _config(target: str) -> Any:
@@ -142,10 +146,28 @@ def _config(target: str) -> Any:
 
 
 def _check_wanted(wanted: list[str] | None) -> None:
-    known = {each.id for each in CATALOGUE} | {each.adversary for each in CATALOGUE}
+    """Refuses names that no recorded run can be attacked by, and says where those are."""
+    known = {*TRIALS, *(adversary for _, adversary, _ in TRIALS.values())}
+    elsewhere = {each.id: each.where for each in CATALOGUE}
     for name in wanted or []:
-        if name not in known:
-            raise typer.BadParameter(f"{name!r} is no attack and no adversary: `framp-audit attacks` lists them")
+        if name in known:
+            continue
+        if name.startswith("F"):
+            raise typer.BadParameter(f"{name} is part of every audit: canaries and replays, not --attack")
+        if name in elsewhere:
+            raise typer.BadParameter(f"{name} does not run on a recorded run by itself: see {elsewhere[name]}")
+        raise typer.BadParameter(f"{name!r} is no attack and no adversary: `framp-audit attacks` lists them")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The rows of an `audit.json` of this schema. Raises `AuditError`."""
+    try:
+        rows = json.loads(path.read_text())
+        if rows["schema"] != SCHEMA:
+            raise AuditError(f"{path} has schema {rows['schema']}, this release reads {SCHEMA}: audit the run again")
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise AuditError(f"{path} is no audit.json: make one with `framp-audit run {path.parent}`") from error
+    return dict(rows)
 
 
 @contextmanager

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from framp_private import FederatedDataset, Federation
-from threat_models.auditing import one_run, registration
+from threat_models.auditing import canary_clients, one_run, registration
 from threat_models.auditing.canaries import plant
 from threat_models.auditing.gaussian import epsilon_of, mu_of
 from threat_models.auditing.planted import channel_claims
+from threat_models.claims import PrivacyClaim
 from threat_models.errors import AuditError
 
 DELTA = 1e-5
@@ -22,6 +23,8 @@ def plan_rows(
     `reach` is the largest bound without an assumption; `guesses_needed` what it would take to pass the claim.
     `parametric` is what the Gaussian estimator shows of a true claim at this many canaries, in the median.
     """
+    if canaries < 8:
+        raise AuditError(f"canaries={canaries}: at least 8 are needed")
     claims = channel_claims(federation, DELTA)
     rows = {}
     for channel, claim in claims.items():
@@ -34,26 +37,24 @@ def plan_rows(
         needed = one_run.guesses_needed(claim.epsilon, alpha / 2)
         row["guesses_needed"] = needed
         try:
-            if channel not in ("update", "prototypes") or claim.unit != "record":
-                raise AuditError(
-                    f"no canaries for one {claim.unit} on this channel: grey-box replay and exact epsilon alone"
-                )
-            m = len(plant(federation, channel, canaries, seed=0).coins)  # type: ignore[arg-type]
+            if channel not in ("update", "prototypes") or (claim.unit == "client" and channel != "update"):
+                raise AuditError(f"no canaries for one {claim.unit} on this channel: replay and exact epsilon alone")
+            m, tested = _held(federation, channel, claim, canaries)
         except AuditError as error:
             rows[channel] = {**row, "canaries": 0, "why": str(error), "can_refute": False}
             continue
-        registered = registration.register(claim, m, alpha=alpha / 2)
+        registered = registration.register(tested, m, alpha=alpha / 2)
         top = max(
-            one_run.reach(registered.guesses[name], registered.alphas[name], m=m, delta=claim.delta)
+            one_run.reach(registered.guesses[name], registered.alphas[name], m=m, delta=tested.delta)
             for name in ("one-run tight", "one-run refute")
         )
         row |= {
             "canaries": m,
             "guesses": dict(registered.guesses),
-            "expected": registration.expected_bounds(claim, registered),
+            "expected": registration.expected_bounds(tested, registered),
             "reach": top,
-            "parametric": _parametric(claim.epsilon, claim.delta, m) if claim.mechanism == "gaussian" else None,
-            "can_refute": claim.mechanism == "gaussian" or top > claim.epsilon,
+            "parametric": _parametric(tested.epsilon, tested.delta, m) if tested.mechanism == "gaussian" else None,
+            "can_refute": tested.mechanism == "gaussian" or top > tested.epsilon,
         }
         rows[channel] = row
     return {
@@ -63,6 +64,14 @@ def plan_rows(
         "runs": 1 if any(row["canaries"] for row in rows.values()) else 0,
         "channels": rows,
     }
+
+
+def _held(federation: Federation, channel: str, claim: PrivacyClaim, canaries: int) -> tuple[int, PrivacyClaim]:
+    """How many canaries a channel holds, and the claim they test: whole clients are canaries of one round's."""
+    if claim.unit == "client":
+        one_round = canary_clients.claim_of_round(federation, claim.delta)
+        return federation.cohort * (federation.rounds - 1), one_round
+    return len(plant(federation, channel, canaries, seed=0).coins), claim  # type: ignore[arg-type]
 
 
 def _parametric(epsilon: float, delta: float, m: int) -> float:

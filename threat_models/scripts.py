@@ -37,8 +37,10 @@ def load_model(place: str) -> Model:
             return torch.jit.load(str(path)).eval()  # type: ignore[no-any-return,no-untyped-call]
         module, _, function = place.partition(":")
         made = getattr(importlib.import_module(module), function)()
+        if not callable(made):
+            raise AttributeError(f"{place} returns no model")
         return made.eval() if isinstance(made, torch.nn.Module) else made
-    except (ImportError, AttributeError, ValueError, RuntimeError, OSError) as error:
+    except (ImportError, AttributeError, ValueError, RuntimeError, OSError, TypeError) as error:
         raise AuditError(
             f"model={place!r} cannot be loaded ({error}): give a TorchScript file, a .pt2 file, or module:function"
         ) from error
@@ -51,7 +53,7 @@ def load_records(path: Path) -> tuple[Tensor, Tensor]:
             x, y = file["x"], file["y"]
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise AuditError(f"records={path} must be an NPZ file with arrays x and y: {error}") from error
-    if len(x) != len(y) or y.ndim != 1 or not len(y):
+    if not x.ndim or y.ndim != 1 or len(x) != len(y) or not len(y) or x.dtype.kind not in "fiub":
         raise AuditError(f"records={path} has x of shape {x.shape} and y of shape {y.shape}: one label a record")
     return torch.from_numpy(x.astype(np.float32)), torch.from_numpy(y.astype(np.int64))
 
@@ -67,8 +69,11 @@ def attack_model(
     x_in, y_in = load_records(members)
     x_out, y_out = load_records(non_members)
     aside, kept = torch.arange(len(y_out)) % 2 == 0, torch.arange(len(y_out)) % 2 == 1
+    if x_in.shape[1:] != x_out.shape[1:]:
+        raise AuditError(f"members have shape {tuple(x_in.shape[1:])}, non-members {tuple(x_out.shape[1:])}")
     x, y = torch.cat([x_in, x_out[kept]]), torch.cat([y_in, y_out[kept]])
     truth = np.arange(len(y)) < len(y_in)
+    _check_fit(target, x, y, x_out[aside], y_out[aside])
     with torch.no_grad():
         phi, outside = confidence(target(x), y), confidence(target(x_out[aside]), y_out[aside])
         known = [load_model(each) for each in references]
@@ -101,6 +106,21 @@ def attack_model(
         "references": len(rest),
         "attacks": {name: _figures(attack, truth) for name, attack in attacks.items()},
     }
+
+
+def _check_fit(model: Model, x: Tensor, y: Tensor, x_out: Tensor, y_out: Tensor) -> None:
+    """Raises `AuditError` unless the model makes logits of the records, with a place for every label."""
+    if not len(y_out):
+        raise AuditError("non-members must be at least two records: every second one fits the quantile regression")
+    try:
+        with torch.no_grad():
+            logits = model(x[:2])
+        fits = logits.dim() == 2 and len(logits) == min(2, len(x))
+    except Exception as error:
+        raise AuditError(f"the model cannot take records of shape {tuple(x.shape[1:])}: {error}") from error
+    labels = torch.cat([y, y_out])
+    if not fits or int(labels.min()) < 0 or int(labels.max()) >= logits.shape[1]:
+        raise AuditError("the model must return (n, n_classes) logits, with labels in 0 .. n_classes - 1")
 
 
 def _figures(attack: Callable[[], np.ndarray], truth: np.ndarray) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from framp_private.errors import RunError
 from threat_models.auditing.claims_check import gaussian
 from threat_models.claims import PrivacyClaim
 from threat_models.trials import Subject
+from threat_models.view import Log
 
 OnRound = Callable[[int, int], None]
 
@@ -30,10 +31,19 @@ def subject_of_folder(folder: Path, data_root: Path | None = None) -> tuple[Subj
         raise RunError(f"{folder} has no transcript: record one with --record-transcript, or audit its config.yaml")
     setup = load_setup(make_config(assignments=files.config()), data_root=data_root, out=folder)
     run = load_run(folder, data_root=data_root)
-    released = {name: run.weights(name).weights.numpy() for name in setup.dataset.clients}
     log = list(read_transcript(folder / "transcript"))
+    _require_whole(log, setup.federation.rounds if setup.exchanges else 0)
+    released = {name: run.weights(name).weights.numpy() for name in setup.dataset.clients}
     subject = Subject(setup.federation, setup.dataset, log, released)
     return subject, claim_of(subject, summary["privacy"])
+
+
+def _require_whole(log: Log, rounds: int) -> None:
+    """Raises `RunError` for a transcript that lacks rounds: nothing would be attacked, and nothing found."""
+    seen = {phase for phase, _ in log}
+    missing = [index for index in range(rounds) if f"round-{index:06d}" not in seen]
+    if missing:
+        raise RunError(f"the transcript lacks {len(missing)} of {rounds} rounds, the first is {missing[0] + 1}")
 
 
 def subject_of_config(

@@ -21,10 +21,11 @@ def audit_table(rows: Mapping[str, Any], folder: Path) -> RenderableType:
         name = row.get("channel", f"run, one {row['unit']}")
         epsilon = "none" if row["epsilon"] is None else f"{row['epsilon']:.3f}"
         claims.add_row(name, epsilon, _best(row.get("bounds", [])), Text(_state(row), _COLOURS.get(row["state"], "")))
-    attacks = _table("attacks", ("id", "by", "asset", "statistic", "value", "chance", "ceiling", "leak"))
+    attacks = _table("attacks", ("id", "by", "asset, or how", "statistic", "value", "chance", "ceiling", "leak"))
     for row in rows["attacks"]:
         leak = Text(row["leak"], _COLOURS.get(row["leak"], "dim"))
-        attacks.add_row(row["id"], row["adversary"].split()[-1], row["asset"], row["statistic"], *_figures(row), leak)
+        asset = row["words"].split(",")[0] if row["id"] in ("A1", "E1") and row["value"] is not None else row["asset"]
+        attacks.add_row(row["id"], row["adversary"].split()[-1], asset, row["statistic"], *_figures(row), leak)
     parts: list[RenderableType] = [claims, attacks]
     if rows["findings"]:
         found = _table("findings", ("check", "channel", "what"))
@@ -76,6 +77,8 @@ def plan_table(rows: Mapping[str, Any]) -> RenderableType:
         "reach: the largest bound without an assumption; needed: right guesses to pass the claim; parametric: what the "
         "Gaussian estimator shows of a true claim."
     )
+    if not rows["channels"]:
+        return Text("nothing is claimed for any channel: there is no epsilon to refute, and attacks alone will run")
     return Group(table, *notes, Text(words))
 
 

@@ -33,7 +33,7 @@ class Update:
     """What a client uploaded on the update channel in a round, where it can be seen.
 
     mask: (n,) bool. given: (n,) float32 weights it was sent, None where it made them itself. delta: (n,) given minus
-    trained, zero outside the mask.
+    trained, zero outside the mask. near: (n,) what is known of the given weights: they, or theta_0 on the mask.
     """
 
     round_index: int
@@ -41,6 +41,7 @@ class Update:
     mask: Tensor
     given: Tensor | None
     delta: Tensor
+    near: Tensor
 
     @property
     def trained(self) -> Tensor:
@@ -108,8 +109,13 @@ class View:
             pieces.append(data[start:end])
             at = end
         log, released = [], {}
-        for head, body in zip(pieces[::2], pieces[1::2], strict=True):
-            row: dict[str, Any] = json.loads(head)
+        try:
+            rows: list[tuple[dict[str, Any], bytes]] = [
+                (json.loads(head), body) for head, body in zip(pieces[::2], pieces[1::2], strict=True)
+            ]
+        except ValueError as error:
+            raise AuditError(f"a view was altered: {error}") from error
+        for row, body in rows:
             if "released" in row:
                 released[row["released"]] = np.frombuffer(body, "<f4")
             else:
@@ -146,12 +152,15 @@ class View:
                 mask = torch.from_numpy(decode_mask(request.mask, n))
                 given, delta = torch.zeros(n), torch.zeros(n)
                 given[mask], delta[mask] = torch.from_numpy(request.values), torch.from_numpy(value)
-                yield Update(reply.round_index, client, mask, given, delta)
+                yield Update(reply.round_index, client, mask, given, delta, given)
             else:
                 delta = torch.from_numpy(value[:n].copy())
                 counted = self.facts.step.counted
                 mask = torch.from_numpy(value[-n:] > 0.5) if counted else delta != 0
-                yield Update(reply.round_index, client, mask, None, delta)
+                theta_0 = (
+                    torch.from_numpy(request.phi[:n].copy()) if isinstance(request, messages.PhiRequest) else delta
+                )
+                yield Update(reply.round_index, client, mask, None, delta, theta_0 * mask)
 
     def class_sums(self) -> Iterator[ClassSums]:
         """Every prototype upload that is seen singly, counts in records. Raises `NotInView` as `updates`."""

@@ -361,3 +361,37 @@ def test_the_exact_epsilon_of_gaussian_releases_is_the_ledger_s() -> None:
     assert (
         claims_check.gdp_of(replace(federation, trainer=replace(federation.trainer, sampling_probability=0.5))) is None
     )
+
+
+def test_noise_is_found_missing_under_sampling_too(monkeypatch) -> None:
+    """Amplification makes a claim small, not noise: the mechanism is looked at on whole batches."""
+    federation = made(sampling_probability=0.25)
+    whole = replay_checks.mechanism(federation)
+    assert noise_check.check_scale(whole, NAME, DATA, alpha=1e-6) == []
+    assert replay_checks.check_noise(whole, NAME, DATA) == []
+    scaled(0.3)(monkeypatch)
+    assert noise_check.check_scale(whole, NAME, DATA, alpha=1e-6)
+
+
+@pytest.mark.parametrize("clip_norm", [0.4, 50.0])
+def test_sampling_is_seen_whether_records_are_clipped_or_not(clip_norm: float, monkeypatch) -> None:
+    federation = made(sampling_probability=0.3, clip_norm=clip_norm)
+    assert replay_checks.check_sampling(federation, NAME, DATA) == []
+    shuffled_batches(monkeypatch)
+    assert replay_checks.check_sampling(federation, NAME, DATA)
+
+
+def test_a_sampled_run_whose_rounds_are_not_composed_is_seen() -> None:
+    federation = made(sampling_probability=0.25, noise_multiplier=1.1)
+    spent = accounting.epsilon(_planned(federation), "add/remove", 1e-5)
+    claim = PrivacyClaim(spent, 1e-5, "record", "add/remove", "other", "this run alone")
+    assert claims_check.check_claim(federation, claim) == []
+    assert claims_check.check_claim(federation, replace(claim, epsilon=spent / 4))
+
+
+def test_smaller_budgets_and_the_public_factor_of_fiarse_raise_no_alarm() -> None:
+    federation = private.federation(budgets=(0.5, 0.25), clip_norm=0.4, noise_multiplier=1.1, fiarse=True)
+    whole = replay_checks.mechanism(federation)
+    assert replay_checks.check_neighbours(federation, NAME, DATA) == []
+    assert replay_checks.check_noise(whole, NAME, DATA) == []
+    assert noise_check.check_scale(whole, NAME, DATA, alpha=1e-6) == []

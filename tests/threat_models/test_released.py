@@ -139,3 +139,26 @@ def test_records_that_are_no_records(tmp_path) -> None:
     for name in ("a", "b", "c", "missing"):
         with pytest.raises(AuditError, match="records="):
             load_records(tmp_path / f"{name}.npz")
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "words"),
+    [
+        (np.zeros((6, 200)), np.full(6, 99), "labels in 0"),
+        (np.zeros((6, 200)), np.full(6, -1), "labels in 0"),
+        (np.zeros((6, 7)), np.zeros(6, int), "have shape"),
+        (np.array(["a"] * 6), np.zeros(6, int), "one label a record"),
+    ],
+)
+def test_records_that_do_not_fit_the_model(saved, tmp_path, capsys, x, y, words) -> None:
+    np.savez(tmp_path / "bad.npz", x=x, y=y)
+    arguments = ["membership", "--model", str(saved / "target.pt"), "--members", str(saved / "in.npz")]
+    assert main([*arguments, "--non-members", str(tmp_path / "bad.npz")]) == 2
+    assert words in capsys.readouterr().err.replace("\n", " ")
+
+
+@pytest.mark.parametrize("text", ['{"schema": 99}', "[]", "no json"])
+def test_a_report_of_another_schema_is_refused(tmp_path, capsys, text: str) -> None:
+    (tmp_path / "audit.json").write_text(text)
+    assert main(["report", str(tmp_path)]) == 2
+    assert "audit" in capsys.readouterr().err

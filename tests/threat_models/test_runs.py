@@ -428,6 +428,10 @@ def test_the_secure_default_passes_its_audit_and_a_bug_in_a_part_is_found(secure
         (["run", "nothing-of-the-kind"], "is not known"),
         (["run", "digits", "--attack", "Z9"], "no attack and no adversary"),
         (["report", "."], "no audit.json"),
+        (["run", "digits", "--attack", "B1"], "see attacks.malicious"),
+        (["run", "digits-private", "--alpha", "2"], "alpha=2.0 must lie"),
+        (["run", "digits-private", "--canaries", "-3"], "canaries=-3"),
+        (["plan", "digits-private", "--canaries", "-5"], "at least 8"),
         (["membership", "--model", "x.pt", "--members", "a.npz", "--non-members", "b.npz"], "cannot be loaded"),
     ],
 )
@@ -443,6 +447,71 @@ def test_plans_and_lists_fit_the_terminal(capsys) -> None:
     assert framp_audit(["plan", "digits-secure", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert rows["channels"]["update"]["canaries"] == 650 and rows["channels"]["update"]["reach"] < 7
+
+
+def test_partial_participation_and_cohorts_that_differ(tmp_path) -> None:
+    folder = made(tmp_path / "few", "digits", rounds=10, clients_per_round=2, clients=8, unseen_clients=0)
+    subject, _ = subject_of_folder(folder)
+    rows = attack_run(subject)
+    assert {row.id for row in rows} >= {"A1", "A2", "A3", "A10", "E1"}
+    report = run_audit(subject, subject_of_folder(folder)[1], AuditPlan(attacks=["A5"]))
+    assert report.verdict.state == "not_claimed" and "NOT DP" in report.to_json()
+
+
+def test_a_transcript_without_its_rounds_is_refused(open_run, tmp_path) -> None:
+    import shutil
+
+    from framp_private.errors import RunError
+
+    copy = tmp_path / "copy"
+    shutil.copytree(open_run, copy)
+    (copy / "transcript" / "round-000002.bin").unlink()
+    with pytest.raises(RunError, match="lacks 1 of 4 rounds"):
+        subject_of_folder(copy)
+
+
+def test_noised_prototypes_in_the_clear_keep_every_attack_under_its_ceiling() -> None:
+    from tests import private
+
+    federation = private.federation(rounds=3)
+    view, simulation = _simulated(federation, private.DATASET, 3)
+    from threat_models.trials import Subject
+
+    released = {
+        name: simulation.serves(name, data, federation.budgets[name]).weights.numpy()
+        for name, data in private.DATASET.clients.items()
+    }
+    results = attack_run(Subject(federation, private.DATASET, view.log, released))
+    tested = [row for row in results if row.ceiling is not None]
+    assert {"A1", "E1"} <= {row.id for row in tested} and "violation" not in {row.leak for row in results}
+
+
+def test_an_attack_over_its_ceiling_refutes() -> None:
+    from threat_models.audit import _verdict
+    from threat_models.metrics import Estimate
+    from threat_models.results import judged
+
+    claim = PrivacyClaim(1.0, 1e-5, "record", "add/remove", "gaussian", "this run alone")
+    over = judged(
+        "A1", "honest server", "record membership", "AUC", Estimate(0.9, 0.87, 0.93), baseline=0.5, ceiling=0.575
+    )
+    under = judged(
+        "A1", "honest server", "record membership", "AUC", Estimate(0.6, 0.56, 0.64), baseline=0.5, ceiling=0.575
+    )
+    assert (over.leak, under.leak) == ("violation", "bounded")
+    assert _verdict(claim, {}, [over], [], AuditPlan()).state == "refuted"
+    assert _verdict(claim, {}, [under], [], AuditPlan()).state == "estimate_only"
+
+
+def test_test_records_of_another_mix_are_no_non_members(private_run) -> None:
+    subject, _ = subject_of_folder(private_run)
+    assert subject.exchangeable and subject.ceiling(["update"]).bounded
+    clients = {}
+    for name, data in subject.dataset.clients.items():
+        rare = data.y[data.test] == data.y[data.train].mode().values
+        clients[name] = replace(data, test=data.test[~rare] if bool((~rare).any()) else data.test)
+    other = type(subject)(subject.facts, replace(subject.dataset, clients=clients), subject.log, subject.released)
+    assert not other.exchangeable and not other.ceiling(["update"]).bounded
 
 
 def test_a_claim_of_client_level_names_its_unit(tmp_path) -> None:

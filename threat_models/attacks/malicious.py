@@ -61,25 +61,27 @@ class Imprint:
         return found
 
 
-def fishing(network: TargetNetwork, weights: Tensor, label: int, *, strength: float = 1e3) -> Tensor:
-    """B3: weights whose classifier is sure of every record but those of one class (Wen et al., arXiv 2202.00580).
+def fishing(network: TargetNetwork, weights: Tensor, label: int, *, strength: float = 30.0) -> Tensor:
+    """B3: weights whose classifier never expects one class (Wen et al., arXiv 2202.00580, class fishing).
 
-    The bias of a class's logit is lowered: records of other classes get no gradient to speak of, and a batch with one
-    record of the class is a batch of one. Clipping each record first takes the difference away.
+    All rows but the class's are zero, and its bias is far down, so that p_c is nearly zero. What flows back into the
+    encoder is (p_c - [y = c]) times that row: only records of the class are in it, and with one of them in a batch the
+    encoder's gradient is that of a batch of one. Clipping each record bounds what it shows; noise hides it.
     """
     crafted = weights.clone()
     places = dict(zip(network.tensors.names, network.tensors.slices(), strict=True))
-    head = places[f"{network.classifier_name}.bias"]
     matrix = crafted[places[f"{network.classifier_name}.weight"]].view(network.n_classes, -1)
-    matrix[:] = matrix.mean(0)  # only the bias tells classes apart
+    own = matrix[label].clone()
+    matrix[:] = 0.0
+    matrix[label] = own
     bias = torch.zeros(network.n_classes)
     bias[label] = -strength
-    crafted[head] = bias
+    crafted[places[f"{network.classifier_name}.bias"]] = bias
     return crafted
 
 
 def dominance(norms: np.ndarray) -> float:
-    """B3: the largest share of one record in a batch's gradient norm: over a half is a batch of one in disguise.
+    """B3: the largest share of one record in the norms of a part of the gradient: over .5 is a batch of one.
 
     Raises:
         NotResolvable: no record has a gradient.
@@ -90,7 +92,7 @@ def dominance(norms: np.ndarray) -> float:
 
 
 def linear_at(theta_0: Tensor, wanted: Tensor) -> Tensor:
-    """B5: the theta_0 that moves a generated model theta_0 + h(v) by what the server wants.
+    """B5: the theta_0 that moves every generated model theta_0 + h(v) by what the server wants.
 
     Whoever chooses phi chooses every client's model; nothing but DP is claimed for what a client does with it.
     """
@@ -131,7 +133,6 @@ def own_context(new_keys: Callable[[], tuple[bytes, bytes]]) -> tuple[bytes, byt
     return new_keys()
 
 
-def sybils(cohort: Sequence[str], victim: str, count: int) -> tuple[str, ...]:
+def sybils(victim: str, count: int) -> tuple[str, ...]:
     """B8: a cohort of the victim and `count` names that the server invented: the sum minus their known values is it."""
-    del cohort
     return (victim, *(f"sybil-{place}" for place in range(count)))

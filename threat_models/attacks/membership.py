@@ -76,6 +76,8 @@ def lira_offline(phi: np.ndarray, outside: np.ndarray) -> np.ndarray:
         raise NotResolvable("LiRA takes references without each record, and two somewhere for a variance: train more")
     mean = np.nanmean(outside, 0)
     squares = np.nansum((outside - mean) ** 2, 0)
+    if squares.sum() <= 1e-20 * float(np.nansum(outside**2)):
+        raise NotResolvable("the references agree to the last bit: they are one model")
     spread = squares / (n - 1) if len(outside) >= POOLED_BELOW else _pooled(squares, n)
     return np.asarray(norm.logcdf((_finite(phi) - mean) / np.sqrt(spread)))
 

@@ -19,14 +19,13 @@ from threat_models.view import Update
 
 
 def alignment(network: TargetNetwork, update: Update, x: Tensor, y: Tensor) -> np.ndarray:
-    """A1: (m,) cosine of the update with each record's gradient at the weights the client was given.
+    """A1: (m,) cosine of the update with each record's gradient at the weights the client was given, or near them.
 
     delta = given - trained is a sum of the members' gradients, so a member's has a larger part in it (Nasr et al.,
     arXiv 1812.00910; Li et al., arXiv 2202.00580). Cost: one backward pass a record. AUC goes to 1 for small batches;
     under DP it is at most Phi(mu / sqrt 2) of all rounds seen; of a sum over N clients the signal falls as 1/sqrt N.
     """
-    start = update.given if update.given is not None else update.mask * 0.0
-    return cosine(gradients(network, start, update.mask.float(), x, y), update.delta)
+    return cosine(gradients(network, update.near, update.mask.float(), x, y), update.delta)
 
 
 def unweighted(network: TargetNetwork, update: Update) -> Tensor:

@@ -26,6 +26,7 @@ from scipy.stats import binom
 from torch import Tensor
 
 from framp_private import Federation
+from threat_models.attacks.updates import unweighted
 from threat_models.errors import AuditError, NotInView
 from threat_models.view import View
 
@@ -204,9 +205,12 @@ def _single(canaries: Canaries, view: View) -> dict[tuple[int, str], np.ndarray]
         each = canaries.clients.get(update.client)
         if each is not None and update.round_index in each.backgrounds:
             rate = _public_rate(view.facts, update.client, update.round_index)
-            found[update.round_index, update.client] = (
-                update.delta.double().numpy() / rate - each.backgrounds[update.round_index]
-            )
+            if getattr(view.facts.trainer, "fiarse", False):
+                delta = unweighted(view.facts.network, update)
+            else:
+                delta = update.delta
+            value = delta.double().numpy() / rate
+            found[update.round_index, update.client] = value - each.backgrounds[update.round_index]
     return found
 
 
@@ -224,8 +228,9 @@ def _totals(canaries: Canaries, view: View) -> dict[tuple[int, str], np.ndarray]
     """The opened total of each round minus everybody's background, for every client that holds canaries."""
     found = {}
     for round_index, total in view.totals().items():
-        rest = sum(each.backgrounds[round_index][: len(total)] for each in canaries.clients.values())
-        for name in canaries.clients:
+        asked = {name: each for name, each in canaries.clients.items() if round_index in each.backgrounds}
+        rest = sum(each.backgrounds[round_index][: len(total)] for each in asked.values())
+        for name in asked:
             found[round_index, name] = total - rest
     if not found:
         raise NotInView("no total of the update channel can be read from what was sent")

@@ -9,6 +9,7 @@ use: it is made for the audit.
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,6 +63,20 @@ def claim_of_round(federation: Federation, delta: float) -> PrivacyClaim:
     return PrivacyClaim(epsilon, delta, "client", "add/remove", "gaussian", "update, one round")
 
 
+TOO_LONG = 10.0
+"""Clips that a canary client sends: cutting it to one is the pipeline's work, and shows if it is not done."""
+
+
+def digest(federation: Federation, seed: int) -> str:
+    """SHA-256 over who holds which coordinate, not over the coins."""
+    places = _places(federation, np.random.default_rng(seed))
+    return hashlib.sha256(repr([*zip(federation.budgets, places.tolist(), strict=True)]).encode()).hexdigest()
+
+
+def _places(federation: Federation, rng: np.random.Generator) -> np.ndarray:
+    return np.asarray(rng.permutation(federation.network.n_parameters)[: len(federation.budgets)])
+
+
 def trials(federation: Federation, dataset: FederatedDataset, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """(m,) scores in units of the clip, and (m,) coins, of every client in every round whose total can be read.
 
@@ -70,10 +85,10 @@ def trials(federation: Federation, dataset: FederatedDataset, *, seed: int) -> t
     """
     protection: Any = federation.plan.protection("update")
     rng = np.random.default_rng(seed)
-    places = rng.permutation(federation.network.n_parameters)[: len(federation.budgets)]
-    size = float(protection.clip_norm) * (1 - 1e-4)
+    places = _places(federation, rng)
+    size = float(protection.clip_norm)
     plants = {
-        name: CanaryClient(int(place), size, np.random.default_rng(rng.integers(2**63)))
+        name: CanaryClient(int(place), TOO_LONG * size, np.random.default_rng(rng.integers(2**63)))
         for name, place in zip(federation.budgets, places, strict=True)
     }
     with tempfile.TemporaryDirectory() as folder:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from framp_private import Client, ClientData, ClientState, Entropy, Federation
+from framp_private import Client, ClientData, ClientState, Entropy, Federation, decode, decode_mask, messages
 from threat_models.auditing import parametric
 from threat_models.auditing.gaussian import epsilon_of
 from threat_models.auditing.replay import Finding, bounds, requests_of, values_of
@@ -47,7 +47,7 @@ class _OnEveryCoordinate:
 
     def _planted(self, value: np.ndarray) -> np.ndarray:
         self.background = value.copy()
-        self.coins = (self.generator.random(value.shape) < 0.5) & (np.arange(value.size).reshape(value.shape) < MOST)
+        self.coins = self.generator.random(value.shape) < 0.5
         return np.asarray(value + self.size * self.coins)
 
 
@@ -68,12 +68,25 @@ def trials(
         handler = Client(client, data, federation, entropy or Entropy(), plant=planted)
         reply, _ = handler.handle(asked[0], ClientState.new())
         value = values_of(federation, reply)[channel].astype(np.float64)
+        background, planned = planted.background, planted.coins
+        if channel == "update":
+            kept_places = _places(federation, asked[0], len(background))
+            value, background, planned = value[: len(kept_places)], background[kept_places], planned[kept_places]
         if stepwise:
             value = value * federation.declared_by(client) * trainer.sampling_probability / trainer.learning_rate
         kept = slice(0, min(MOST, value.size))
-        scores.append(((value - planted.background) / size)[kept])
-        coins.append(planted.coins[kept])
+        scores.append(((value - background) / size)[kept])
+        coins.append(planned[kept])
     return np.concatenate(scores), np.concatenate(coins)
+
+
+def _places(federation: Federation, request: bytes, size: int) -> np.ndarray:
+    """The coordinates that an update's values stand for."""
+    message: object = decode(request, messages.TrainRequest, messages.PhiRequest)
+    n = federation.network.n_parameters
+    if isinstance(message, messages.TrainRequest) and size == n:
+        return np.flatnonzero(decode_mask(message.mask, n))
+    return np.arange(min(size, n))
 
 
 def check_scale(
@@ -81,8 +94,8 @@ def check_scale(
 ) -> list[Finding]:
     """A finding for each channel whose claim of one round is refuted; alpha is shared by the channels.
 
-    Takes a client that holds the whole network (budget 1), one local step and no sampling: a claim that amplification
-    makes smaller is the ledger's, this is the mechanism's.
+    Of one local step on all records (`replay_checks.mechanism`): a claim that amplification makes smaller is the
+    ledger's, this is the mechanism's. Where clients generate their own weights, of one that holds the whole network.
     """
     found = []
     noised = bounds(federation, client)

@@ -98,11 +98,21 @@ def _split(scores: np.ndarray, included: np.ndarray) -> tuple[np.ndarray, np.nda
 def _noncentrality(statistic: float, freedom: int, alpha: float) -> float:
     """The lambda at which a noncentral t reaches the statistic with probability alpha."""
     guess = _normal_limit(statistic, freedom, alpha)
-    if freedom > 1000 or abs(statistic) > 30:  # the normal form is exact to four digits there, nct fails far out
+    if freedom > 1000:  # the normal form is exact to four digits there
         return guess
     if t.sf(statistic, freedom) >= alpha:
         return min(0.0, guess)
-    return float(brentq(lambda x: nct.sf(statistic, freedom, x) - alpha, max(0.0, guess - 2), guess + 2, xtol=1e-10))
+
+    def missing(noncentrality: float) -> float:
+        return float(nct.sf(statistic, freedom, noncentrality)) - alpha
+
+    low, high = max(0.0, guess - 1), max(guess + 1, 1.0)
+    while low > 0 and not missing(low) < 0:
+        low = max(0.0, low - 2)
+    while high < 1e4 and not missing(high) > 0:
+        high += 2
+    found = float(brentq(missing, low, high, xtol=1e-10)) if missing(low) < 0 < missing(high) else 0.0
+    return found if np.isfinite(found) else 0.0  # where the distribution cannot be computed nothing is claimed
 
 
 def _normal_limit(statistic: float, freedom: int, alpha: float) -> float:

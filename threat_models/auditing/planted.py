@@ -24,7 +24,10 @@ from threat_models.view import View
 
 @dataclass(frozen=True, eq=False)
 class ChannelAudit:
-    """One channel's claim, the bounds that canaries gave, and the verdict; or why there were none."""
+    """One channel's claim, the bounds that canaries gave, and the verdict; or why there were none.
+
+    part_of_run: whether what is tested is a part of the run as its claim counts it, so that its bounds hold for both.
+    """
 
     claim: PrivacyClaim
     bounds: tuple[Bound, ...] = ()
@@ -32,6 +35,7 @@ class ChannelAudit:
     refused: tuple[str, ...] = ()
     canaries: Mapping[str, Any] = field(default_factory=dict)
     by_m: tuple[tuple[int, float], ...] = ()
+    part_of_run: bool = True
 
 
 @dataclass(eq=False)
@@ -86,7 +90,7 @@ def audit_channels(
     for place, (channel, claim) in enumerate(claims.items()):
         try:
             if channel not in ("update", "prototypes") or claim.unit != "record":
-                raise AuditError(f"no canaries for one {claim.unit} here: replayed instead")
+                raise AuditError(f"no canaries for one {claim.unit} on this channel")
             planted[channel] = plant(federation, _checked(channel), canaries, seed=seed + place)
         except AuditError as error:
             audits[channel] = ChannelAudit(claim, refused=(str(error),))
@@ -120,8 +124,9 @@ def _canary_clients(
         bounds, refused = registration.bounds(one_round, registered, found, coins)
     except (AuditError, NotInView) as error:
         return ChannelAudit(claim, refused=(str(error),))
-    about = {"count": len(coins), "digest": "", "holders": len(federation.budgets)}
-    return ChannelAudit(one_round, tuple(bounds), judge(one_round, bounds, alpha), tuple(refused), about)
+    about = {"count": len(coins), "digest": canary_clients.digest(federation, seed), "holders": len(federation.budgets)}
+    verdict = judge(one_round, bounds, alpha)
+    return ChannelAudit(one_round, tuple(bounds), verdict, tuple(refused), about, part_of_run=not federation.sampled)
 
 
 MISLABELLED = 200
@@ -172,9 +177,9 @@ def _judged(
     about = {"count": len(planted.coins), "digest": planted.digest, "holders": len(planted.clients)}
     try:
         found = scores(planted, view)
-    except NotInView as error:
+        bounds, refused = registration.bounds(claim, registered, found, planted.coins)
+    except (NotInView, AuditError) as error:
         return ChannelAudit(claim, refused=(f"canaries cannot be scored: {error}",), canaries=about)
-    bounds, refused = registration.bounds(claim, registered, found, planted.coins)
     verdict = judge(claim, bounds, alpha)
     curve = _by_count(claim, planted.coins, found, alpha)
     return ChannelAudit(claim, tuple(bounds), verdict, tuple(refused), about, curve)

@@ -16,7 +16,6 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from scipy.stats import chi2
 
 from framp_private import ClientData, Federation
 from framp_private.errors import FrampError
@@ -55,7 +54,17 @@ def check_neighbours(federation: Federation, client: str, data: ClientData, *, s
 
 def _one_step(federation: Federation) -> Any:
     trainer: Any = federation.trainer
+    if hasattr(trainer, "fiarse"):  # a public factor on what was noised
+        trainer = replace(trainer, fiarse=False)
     return replace(trainer, steps=1) if hasattr(trainer, "sampling_probability") else trainer
+
+
+def mechanism(federation: Federation) -> Federation:
+    """One step of the same federation on all records: what noise is sized for, whatever sampling then amplifies."""
+    trainer = _one_step(federation)
+    if hasattr(trainer, "sampling_probability"):
+        trainer = replace(trainer, sampling_probability=1.0, momentum=0.0)
+    return replace(federation, trainer=trainer)
 
 
 def _calls(first: Release, second: Release, words: str, sampled: Sequence[int]) -> Iterable[Finding]:
@@ -93,7 +102,7 @@ def check_noise(
     found: list[Finding] = []
     for first, second in zip(*plays, strict=True):
         for channel in noised & set(first.values):
-            one, other = first.values[channel], second.values[channel]
+            one, other = (_noised_part(federation, channel, each.values[channel]) for each in (first, second))
             same = int((one == other).sum())
             if same > 1 + 1e-5 * one.size:  # float32 values of one size agree by chance once in 2^22
                 found.append(Finding("everywhere", channel, f"{same} of {one.size} values are equal under other draws"))
@@ -102,7 +111,7 @@ def check_noise(
                 found.append(Finding("precision", channel, "values lie on the grid of float16"))
     trained = [release for release in plays[0] if "update" in release.values]
     keys = [sum(count == _KEY for count in release.calls) for release in trained]
-    if not keys or min(keys) == 0 or len(set(keys)) > 1:
+    if not keys or min(keys) == 0 or len(set(keys[1:])) > 1 or keys[0] < keys[-1]:  # the first may noise a descriptor
         found.append(
             Finding("fresh", "all", f"rounds open {keys} streams of noise, each must open as many as the first")
         )
@@ -114,12 +123,18 @@ def check_noise(
     return found
 
 
+def _noised_part(federation: Federation, channel: str, value: np.ndarray) -> np.ndarray:
+    """A contribution without the mask behind it, which is public."""
+    counted = channel == "update" and federation.pullback.value == "client" and federation.step.counted
+    return value[: -federation.network.n_parameters] if counted else value
+
+
 def check_sampling(
     federation: Federation, client: str, data: ClientData, *, draws: int = 60, alpha: float = 1e-3, first: int = 0
 ) -> list[Finding]:
     """The spread of batch sizes, from what one step moves: all records are made equal, and the noise taken off.
 
-    Batches of one size, as a shuffled data set gives, have none. Chi-square on the variance of Bin(n, q), two-sided.
+    Batches of one size, as a shuffled data set gives, have none. Two-sided, at quantiles of simulated binomials.
     """
     trainer = federation.trainer
     q = float(getattr(trainer, "sampling_probability", 1.0))
@@ -137,14 +152,26 @@ def check_sampling(
             play(made, client, records, requests, seed)[-1].values["update"] for records in (equal, nothing)
         )
         sizes.append(float(np.linalg.norm(whole.astype(float) - noise)))
-    unit = bounds(made, client)["update"]
-    if max(sizes) == 0:
+    unit = _move_of_one(made, client, equal)
+    if unit == 0:
         raise AuditError("the made-up records move nothing: sampling cannot be seen")
-    spread = np.var(np.array(sizes) / unit, ddof=1) * (draws - 1) / (data.n_train * q * (1 - q))
-    low, high = chi2.ppf([alpha / 2, 1 - alpha / 2], draws - 1)
+    spread = float(np.var(np.array(sizes) / unit, ddof=1))
+    simulated = np.random.default_rng(0).binomial(data.n_train, q, (20_000, draws)).var(1, ddof=1)
+    low, high = np.quantile(simulated, [alpha / 2, 1 - alpha / 2])
     if low <= spread <= high:
         return []
-    return [Finding("sampling", "update", f"batch sizes have {spread / (draws - 1):.2f} times a binomial's variance")]
+    share = spread / (data.n_train * q * (1 - q))
+    return [Finding("sampling", "update", f"batch sizes have {share:.2f} times a binomial's variance")]
+
+
+def _move_of_one(federation: Federation, client: str, equal: ClientData) -> float:
+    """What one of the equal records moves where it is taken: a batch of it alone against an empty one."""
+    trainer: Any = federation.trainer
+    whole = replace(federation, trainer=replace(trainer, sampling_probability=1.0))
+    asked = requests_of(whole, client, 1)
+    parts = [replace(equal, train=equal.train[:count]) for count in (1, 0)]
+    one, none = (play(whole, client, records, asked, 0)[-1].values["update"].astype(float) for records in parts)
+    return float(np.linalg.norm(one - none)) / float(trainer.sampling_probability)
 
 
 Check = Callable[[Federation, str, ClientData], list[Finding]]

@@ -71,17 +71,17 @@ def epsilons(rows: Mapping[str, Any]) -> Picture | None:
     channels = [row for row in rows["claims"][1:] if row.get("bounds")]
     if not channels:
         return None
-    bars: list[tuple[str, float, str]] = []
+    bars: list[tuple[str, float, str, str]] = []
     for row in channels:
-        bars.append((f"{row['channel']}, claim", float(row["epsilon"]), INK))
+        bars.append((f"{row['channel']}, claim", float(row["epsilon"]), INK, f"{row['epsilon']:.2f}"))
         for bound in row["bounds"]:
             value = row["epsilon"] * 1.5 if bound["value"] == "unbounded" else float(bound["value"])
             colour = PALETTE[("none", "gaussian-curve", "gaussian-scores").index(bound["assumption"]) + 1]
-            bars.append((f"   {bound['estimator']}", value, colour))
+            bars.append((f"   {bound['estimator']}", value, colour, _number(bound["value"])))
     figure, axes = _axes(7.6, 0.9 + 0.28 * len(bars))
-    axes.barh(range(len(bars)), [value for _, value, _ in bars], color=[colour for *_, colour in bars], height=0.7)
-    for place, (_, value, _) in enumerate(bars):
-        axes.text(value, place, f" {value:.2f}", va="center", fontsize=8, color=INK)
+    axes.barh(range(len(bars)), [value for _, value, *_ in bars], color=[colour for *_, colour, _ in bars], height=0.7)
+    for place, (_, value, _, words) in enumerate(bars):
+        axes.text(value, place, f" {words}", va="center", fontsize=8, color=INK)
     axes.set_yticks(range(len(bars)), [name for name, *_ in bars])
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)

@@ -13,7 +13,7 @@ from threat_models.errors import NotInView, NotResolvable
 from threat_models.results import Result, unseen
 from threat_models.trials.graphs import links_and_nodes
 from threat_models.trials.inversion import uploads
-from threat_models.trials.released import global_prototypes, served_models
+from threat_models.trials.released import global_prototypes, present_anywhere, served_models
 from threat_models.trials.server import (
     hypernetwork_leak,
     label_counts,
@@ -40,6 +40,7 @@ TRIALS: Mapping[str, tuple[Trial, str, str]] = {
     "A10": (reidentified, "honest server", "client identity"),
     "A11": (links_and_nodes, "external user", "edge"),
     "A12": (side_channels, "honest server", "classes held"),
+    "C4": (present_anywhere, "curious client", "class present anywhere"),
     "C3": (global_prototypes, "curious client", "record membership"),
     "E1": (served_models, "external user", "record membership"),
 }

@@ -26,7 +26,7 @@ def uploads(subject: Subject) -> Iterator[Result]:
     """A6: the first upload of the client that holds most of the network, inverted; PSNR to its nearest record."""
     update, (x, y) = _target(subject), _records(subject)
     guess, label = _inverted(subject, update), _label(subject, update)
-    own = x[y == label]
+    own = x[y == label] if bool((y == label).any()) else x
     nearest = max(metrics.psnr(guess.numpy(), record.numpy()) for record in own)
     chance = max(metrics.psnr(_mean_picture(subject), record.numpy()) for record in own)
     words = f"client {update.client}, round {update.round_index + 1}, class {label}; the mean picture is chance"
@@ -42,7 +42,7 @@ def pictures(subject: Subject) -> list[dict[str, Any]]:
     """
     update, (x, y) = _target(subject), _records(subject)
     guess, label = _inverted(subject, update), _label(subject, update)
-    own = x[y == label]
+    own = x[y == label] if bool((y == label).any()) else x
     place = int(np.argmax([metrics.psnr(guess.numpy(), record.numpy()) for record in own]))
     upload = {
         "words": f"upload, class {label}",
@@ -107,9 +107,7 @@ def _label(subject: Subject, update: Update) -> int:
     head = subject.facts.network.classifier
     if head is None:
         raise NotResolvable("the classifier has no bias: labels cannot be read off the upload")
-    guess = int(update.delta[head.bias].argmin())
-    _, y = _records(subject)
-    return guess if bool((y == guess).any()) else int(y.mode().values)
+    return int(update.delta[head.bias].argmin())
 
 
 def _inverted(subject: Subject, update: Update) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -12,32 +12,27 @@ from torch import Tensor
 from threat_models import metrics
 from threat_models.attacks import membership, prototypes
 from threat_models.attacks.models import confidence, logits_and_features
-from threat_models.ceilings import record_ceiling
 from threat_models.errors import NotResolvable
 from threat_models.results import Result, judged, unseen
 from threat_models.trials.subject import Subject, pooled
 
 
-def global_prototypes(subject: Subject) -> Iterator[Result]:
-    """C3, C4: membership in the global means, and which classes anybody has, by a client."""
+def present_anywhere(subject: Subject) -> Iterator[Result]:
+    """C4: which classes anybody has, from the global prototypes that a client is sent."""
     view = subject.curious
     found = view.global_prototypes()
-    last = max(found)
-    own = view.adversary.clients[0]
-    present = prototypes.present_classes(found, last)
+    present = prototypes.present_classes(found, max(found))
     total = np.sum([d.class_counts(len(present)).numpy() for d in subject.dataset.clients.values()], 0)
-    right = metrics.exact_match(present, total > 0)
-    bounded = record_ceiling(subject.facts, ["prototypes"]).bounded
-    yield judged(
-        "C4",
-        view.adversary.name,
-        "class present anywhere",
-        "accuracy",
-        right,
-        baseline=float(max((total > 0).mean(), 0.5)),
-        ceiling=1.0 if bounded else None,
-        words="rows of the global prototypes",
-    )
+    right, chance = metrics.exact_match(present, total > 0), float(max((total > 0).mean(), 0.5))
+    name, words = view.adversary.name, "rows of the global prototypes"
+    yield judged("C4", name, "class present anywhere", "accuracy", right, baseline=chance, ceiling=None, words=words)
+
+
+def global_prototypes(subject: Subject) -> Iterator[Result]:
+    """C3: membership in the global means, by a client, with the last model that it was given."""
+    view = subject.curious
+    found = view.global_prototypes()
+    last, own = max(found), view.adversary.clients[0]
     weights, _ = view.generated()[own]
     scores, members = {}, {}
     means = found[last][0]
@@ -47,35 +42,46 @@ def global_prototypes(subject: Subject) -> Iterator[Result]:
         x, y, members[name] = subject.candidates(data)
         h = logits_and_features(subject.facts.network, weights, x)[1].double().numpy()
         scores[name] = -np.linalg.norm(h - means[y.numpy()], axis=1)
-    ceiling = record_ceiling(subject.facts, ["prototypes", "update"]).auc
+    ceiling = subject.ceiling(["prototypes", "update"]).auc
     yield pooled("C3", view, "record membership", scores, members, ceiling, "distance to the global prototype")
 
 
 def served_models(subject: Subject) -> Iterator[Result]:
     """E1: LOSS, calibration by other clients' models, LiRA offline on the same, QMIA and label-only."""
     view, names = subject.external, list(subject.external.released)
-    ceiling = record_ceiling(subject.facts, ["update", "prototypes", "descriptor"]).auc
+    ceiling = subject.ceiling(["update", "prototypes", "descriptor"]).auc
     scores: dict[str, dict[str, np.ndarray]] = {}
+    failed: dict[str, str] = {}
     members, labels = {}, {}
     for name in names:
         x, y, members[name] = subject.candidates(subject.dataset.clients[name])
         labels[name] = y.numpy()
-        phi = _confidence(subject, name, x, y)
-        rest = np.array([_confidence(subject, other, x, y) for other in names if other != name])
-        found = {"LOSS": membership.loss(phi)}
-        if len(rest) >= 2:
-            found["difficulty calibration"] = membership.calibrated(phi, rest)
-            found["LiRA offline"] = membership.lira_offline(phi, rest)
-            found["RMIA"] = _rmia(subject, name, phi, rest)
-        found["quantile regression"] = _quantile(subject, name, phi, x, y)
-        found["label-only"] = _label_only(subject, name, x, y)
-        for words, values in found.items():
-            scores.setdefault(words, {})[name] = values
+        for words, attack in _attacks(subject, name, x, y).items():
+            try:
+                scores.setdefault(words, {})[name] = attack()
+            except NotResolvable as error:
+                failed[words] = str(error)
     for words, by_client in scores.items():
         try:
+            if words in failed:
+                raise NotResolvable(failed[words])
             yield pooled("E1", view, "record membership", by_client, members, ceiling, words, labels)
         except NotResolvable as error:
             yield unseen("E1", view.adversary.name, "record membership", "AUC", f"{words}: {error}")
+
+
+def _attacks(subject: Subject, name: str, x: Tensor, y: Tensor) -> dict[str, Callable[[], np.ndarray]]:
+    """Scores of a client's candidates under its released model, by attack."""
+    phi, others = _confidence(subject, name, x, y), _others(subject, name)
+    rest = np.array([_confidence(subject, other, x, y) for other in others])
+    made: dict[str, Callable[[], np.ndarray]] = {"LOSS": lambda: membership.loss(phi)}
+    if len(rest) >= 2:
+        made["difficulty calibration"] = lambda: membership.calibrated(phi, rest)
+        made["LiRA offline"] = lambda: membership.lira_offline(phi, rest)
+        made["RMIA"] = lambda: _rmia(subject, name, phi, rest)
+    made["quantile regression"] = lambda: _quantile(subject, name, phi, x, y)
+    made["label-only"] = lambda: _label_only(subject, name, x, y)
+    return made
 
 
 def _weights(subject: Subject, name: str) -> Tensor:
@@ -90,8 +96,14 @@ def _rmia(subject: Subject, name: str, phi: np.ndarray, rest: np.ndarray) -> np.
     """The population are other clients' test records; a probability is the logistic of its log odds."""
     x, y = subject.others_test(name)
     own = _confidence(subject, name, x, y)
-    others = np.array([_confidence(subject, other, x, y) for other in subject.external.released if other != name])
+    others = np.array([_confidence(subject, other, x, y) for other in _others(subject, name)])
     return membership.rmia(expit(phi), expit(rest), expit(own), expit(others))
+
+
+def _others(subject: Subject, name: str) -> list[str]:
+    """Clients whose released model is another one: where all get the same, there are no references."""
+    released = subject.external.released
+    return [other for other in released if not np.array_equal(released[other], released[name])]
 
 
 def _quantile(subject: Subject, name: str, phi: np.ndarray, x: Tensor, y: Tensor) -> np.ndarray:

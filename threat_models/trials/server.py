@@ -10,7 +10,6 @@ from torch import Tensor
 from threat_models import metrics
 from threat_models.attacks import hypernetwork, labels, linkage, prototypes, updates
 from threat_models.attacks.models import logits_and_features
-from threat_models.ceilings import record_ceiling
 from threat_models.errors import NotInView, NotResolvable
 from threat_models.metrics import Estimate
 from threat_models.results import Result, judged, unseen
@@ -27,7 +26,7 @@ TRACED = 4
 
 def membership_from_updates(subject: Subject) -> Iterator[Result]:
     """A1, twice: cosine with each record's gradient, and FedMIA's z-scores over other clients."""
-    ceiling = record_ceiling(subject.facts, ["update"])
+    ceiling = subject.ceiling(["update", "prototypes"] if subject.facts.aligns else ["update"])
     cosines: dict[str, np.ndarray] = {}
     members: dict[str, np.ndarray] = {}
     labels_of: dict[str, np.ndarray] = {}
@@ -67,12 +66,10 @@ def tracing(subject: Subject) -> Iterator[Result]:
     The first ones, because alignment draws the representations of a class together and hides its members from this
     attack. The AUC is the mean over clients and classes, each with the weight of its pairs: what the formula is for.
     """
-    weights = {update.client: update for update in reversed(subject.updates)}
-    first = {each.client: each for each in reversed(subject.class_sums)}
-    found, formula, counted, clients = [], [], [], []
-    for name, sums in first.items():
+    found, formula, counted, clients, spread = [], [], [], [], []
+    for name, (sums, update) in subject.uploads(first=True).items():
         x, y, member = subject.candidates(subject.dataset.clients[name])
-        h, other = (_representations(subject, weights[name], rows) for rows in (x, subject.others_test(name)[0]))
+        h, other = (_representations(subject, update, rows) for rows in (x, subject.others_test(name)[0]))
         other_y = subject.others_test(name)[1].numpy()
         for label in np.unique(y.numpy()):
             reference, own = other[other_y == label], y.numpy() == label
@@ -83,12 +80,15 @@ def tracing(subject: Subject) -> Iterator[Result]:
             found.append(metrics.auc(prototypes.trace(sums.means[label], h[own], whitening), member[own]))
             formula.append(prototypes.tracing_auc(len(whitening.matrix), inside))
             counted.append(inside * outside)
+            # of small groups an interval says too little: never less than chance itself has
+            by_chance = (inside + outside + 1) / (12 * inside * outside)
+            spread.append(max(by_chance, ((found[-1].high - found[-1].low) / 3.92) ** 2))
             clients.append(name)
     if not found:
         raise NotResolvable("no class has members, non-members and enough reference records")
     share = np.array(counted) / sum(counted)
     mean = float(share @ [each.value for each in found])
-    half = 1.96 * float(np.sqrt(share**2 @ [((each.high - each.low) / 3.92) ** 2 for each in found]))
+    half = 1.96 * float(np.sqrt(share**2 @ np.array(spread)))
     by_client = {
         name: float(
             np.average(
@@ -106,7 +106,7 @@ def tracing(subject: Subject) -> Iterator[Result]:
         "AUC",
         Estimate(mean, mean - half, mean + half),
         baseline=0.5,
-        ceiling=record_ceiling(subject.facts, ["prototypes", "update"]).auc,
+        ceiling=subject.ceiling(["prototypes", "update"]).auc,
         worst={"client": worst, "auc": by_client[worst]},
         words=f"formula without noise {share @ formula:.3f}",
     )
@@ -118,10 +118,8 @@ def _representations(subject: Subject, update: Update, x: Tensor) -> np.ndarray:
 
 def single_record_classes(subject: Subject) -> Iterator[Result]:
     """A3: classes of one record upload its representation; cosine with the truth, and top-1 in a gallery."""
-    last = {each.client: each for each in subject.class_sums}
-    weights = {update.client: update for update in subject.updates}
     hits, cosines, gallery_size = [], [], 0
-    for name, sums in last.items():
+    for name, (sums, update) in subject.uploads(first=False).items():
         data = subject.dataset.clients[name]
         truth = data.class_counts(subject.facts.network.n_classes).numpy()
         for label, found in prototypes.single_records(sums).items():
@@ -129,9 +127,9 @@ def single_record_classes(subject: Subject) -> Iterator[Result]:
                 hits.append(False)
                 continue
             record = next(int(row) for row in data.train if data.y[row] == label)
-            h = logits_and_features(subject.facts.network, weights[name].trained, data.x[record][None])[1][0]
+            h = logits_and_features(subject.facts.network, update.trained, data.x[record][None])[1][0]
             other, _ = subject.others_test(name)
-            gallery = logits_and_features(subject.facts.network, weights[name].trained, other)[1].double().numpy()
+            gallery = _representations(subject, update, other)
             gallery, gallery_size = np.r_[gallery, h.double().numpy()[None]], len(gallery) + 1
             hits.append(int(prototypes.nearest(found, gallery).argmax()) == gallery_size - 1)
             own = h.double().numpy()
@@ -141,7 +139,6 @@ def single_record_classes(subject: Subject) -> Iterator[Result]:
         return
     prior = 1 / max(2, gallery_size)
     found_share = metrics.exact_match(np.array(hits), np.ones(len(hits), bool))
-    ceiling = record_ceiling(subject.facts, ["prototypes", "update"]).identification(prior)
     words = f"{len(hits)} classes of one; least cosine with the record {min(cosines, default=0.0):.6f}"
     yield judged(
         "A3",
@@ -150,7 +147,7 @@ def single_record_classes(subject: Subject) -> Iterator[Result]:
         "top-1",
         found_share,
         baseline=prior,
-        ceiling=ceiling,
+        ceiling=None,
         words=words,
     )
 
@@ -162,7 +159,6 @@ def label_counts(subject: Subject) -> Iterator[Result]:
     overall = np.mean(list(truth.values()), 0)
     found = np.array([1 - metrics.total_variation(labels.from_counts(last[name]), truth[name]) for name in last])
     blind = float(np.mean([1 - metrics.total_variation(overall, truth[name]) for name in last]))
-    bounded = record_ceiling(subject.facts, ["prototypes"]).bounded
     half = 1.96 * found.std() / np.sqrt(len(found))
     estimate = Estimate(float(found.mean()), float(found.mean() - half), float(min(1.0, found.mean() + half)))
     worst = list(last)[int(found.argmax())]
@@ -173,10 +169,9 @@ def label_counts(subject: Subject) -> Iterator[Result]:
         "1 - TV",
         estimate,
         baseline=blind,
-        ceiling=1.0 if bounded else None,
+        ceiling=None,
         worst={"client": worst, "1 - TV": float(found.max())},
-        words="from counts; 1 is exact"
-        + (": a distribution is no record, DP on records blurs it alone" if bounded else ""),
+        words="from counts; 1 is exact. A claim on records bounds no mix of them",
     )
 
 
@@ -190,7 +185,6 @@ def hypernetwork_leak(subject: Subject) -> Iterator[Result]:
     if subject.facts.pullback.value != "client":
         raise NotInView("the server pulls back itself: it has the update, and no need to look for it")
     norms = np.array([float(hypernetwork.from_bias(update.delta).norm()) for update in subject.updates])
-    bounded = record_ceiling(subject.facts, ["update"]).bounded
     found = metrics.exact_match(norms > 0, np.ones(len(norms), bool))
     words = f"updates read off {len(norms)} contributions"
     yield judged(
@@ -200,7 +194,7 @@ def hypernetwork_leak(subject: Subject) -> Iterator[Result]:
         "share shown",
         found,
         baseline=0.0,
-        ceiling=1.0 if bounded else None,
+        ceiling=None,
         words=words,
     )
 
@@ -220,7 +214,7 @@ def properties(subject: Subject) -> Iterator[Result]:
         for place in range(len(names)):
             keep = np.arange(len(names)) != place
             scores[place] = linkage.property_scores(known[keep], has_it[keep], known[[place]], strength=0.1)[0]
-        found = metrics.auc(scores, has_it)
+        found = metrics.auc(scores, has_it, alpha=0.05 / subject.facts.network.n_classes)  # the worst of all is shown
         if best is None or found.value > best[0]:
             best = (found.value, label, found)
     if best is None:
@@ -250,8 +244,8 @@ def sources(subject: Subject) -> Iterator[Result]:
         "accuracy",
         estimate,
         baseline=1 / len(names),
-        ceiling=record_ceiling(subject.facts, ["update"]).identification(1 / len(names)),
-        words="least loss",
+        ceiling=None,
+        words="least loss; a mix of classes says much of the source by itself, so that no claim bounds this",
     )
 
 
@@ -265,6 +259,10 @@ def reidentified(subject: Subject) -> Iterator[Result]:
         raise NotResolvable("one round alone was seen")
     before, after = (by_round[t] for t in sorted(by_round)[-2:])
     both = [name for name in before if name in after]
+    if len(both) < 2:
+        raise NotResolvable(
+            f"the last two rounds have {len(both)} clients in common: nobody can be mistaken for another"
+        )
     guesses = linkage.rematch(np.array([before[n] for n in both]), np.array([after[n] for n in both]))
     estimate = metrics.exact_match(guesses, np.arange(len(both)))
     words = f"anonymity set of {len(both)}; pseudonyms would hide nobody if this is near 1"

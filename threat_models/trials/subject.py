@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,7 +13,8 @@ from torch import Tensor
 from framp_private import ClientData, FederatedDataset, Federation
 from threat_models import metrics
 from threat_models.adversaries import CuriousClient, ExternalUser, HonestServer
-from threat_models.errors import NotInView
+from threat_models.ceilings import NO_CEILING, Ceiling, record_ceiling
+from threat_models.errors import NotInView, NotResolvable
 from threat_models.results import Result, judged
 from threat_models.view import ClassSums, Log, Update, View
 
@@ -45,16 +46,43 @@ class Subject:
     @cached_property
     def updates(self) -> list[Update]:
         """Seen by the server in the first and in the last rounds: a run of hundreds would not fit into memory."""
+        return list(self.server.updates(self.rounds))
+
+    @property
+    def rounds(self) -> frozenset[int]:
+        """The rounds that are looked at."""
         last = self.facts.rounds
-        return list(self.server.updates({*range(FIRST), *range(last - LAST, last)}))
+        return frozenset({*range(FIRST), *range(last - LAST, last)})
+
+    def uploads(self, first: bool) -> dict[str, tuple[ClassSums, Update]]:
+        """client -> class sums and update of one round, its first or its last among those looked at."""
+        trained = {(update.client, update.round_index): update for update in self.updates}
+        found: dict[str, tuple[ClassSums, Update]] = {}
+        for sums in reversed(self.class_sums) if first else self.class_sums:
+            if (update := trained.get((sums.client, sums.round_index))) is not None:
+                found[sums.client] = (sums, update)
+        return found
 
     @cached_property
     def class_sums(self) -> list[ClassSums]:
-        """Seen by the server."""
+        """Seen by the server, in order of rounds."""
         found = list(self.server.class_sums())
         if not found:
             raise NotInView("no prototypes are exchanged")
         return found
+
+    @cached_property
+    def exchangeable(self) -> bool:
+        """Whether test records have the class mix of training records: else a test tells mixes apart, not members."""
+        n, gaps = self.dataset.schema.n_classes, []
+        for data in self.dataset.clients.values():
+            mixes = [torch.bincount(data.y[rows], minlength=n).double() for rows in (data.train, data.test)]
+            gaps.append(float((mixes[0] / mixes[0].sum() - mixes[1] / mixes[1].sum()).abs().sum()) / 2)
+        return float(np.mean(gaps)) <= MIX
+
+    def ceiling(self, channels: Sequence[str]) -> Ceiling:
+        """What no test of one record's membership may beat; none where non-members differ from members anyhow."""
+        return record_ceiling(self.facts, channels) if self.exchangeable else NO_CEILING
 
     @property
     def graph(self) -> bool:
@@ -70,11 +98,16 @@ class Subject:
     def others_test(self, client: str) -> tuple[Tensor, Tensor]:
         """Test records of everybody else, at most `MOST_OTHERS`: auxiliary data that is nobody's member."""
         rest = [data for name, data in self.dataset.clients.items() if name != client]
+        if not rest:
+            raise NotResolvable("there is one client: nobody else has test records")
         share = max(1, MOST_OTHERS // max(1, len(rest)))
         rows = [_some(data.test, share) for data in rest]
         x = torch.cat([data.x[chosen] for data, chosen in zip(rest, rows, strict=True)])
         return x, torch.cat([data.y[chosen] for data, chosen in zip(rest, rows, strict=True)])
 
+
+MIX = 0.15
+"""Mean total variation of class mixes up to which members and non-members count as drawn alike."""
 
 FIRST, LAST = 5, 3
 """Rounds whose updates are looked at: a record's gradient is largest in the first ones, and a model is best last."""
