@@ -25,8 +25,8 @@ from threat_models.errors import AuditError
 ROOM = 1 + 1e-4
 """float32 sums of long vectors may be off by so much."""
 
-_KEY = 32
-"""Bytes of the key that opens a stream of noise."""
+_STREAM = (32, 16)
+"""Bytes of the key and of the counter that open a stream of noise, drawn one after the other."""
 
 
 def check_neighbours(federation: Federation, client: str, data: ClientData, *, seed: int = 0) -> list[Finding]:
@@ -110,7 +110,7 @@ def check_noise(
             if (coarse.astype(np.float16).astype(np.float32) == coarse).mean() > 0.5:
                 found.append(Finding("precision", channel, "values lie on the grid of float16"))
     trained = [release for release in plays[0] if "update" in release.values]
-    keys = [sum(count == _KEY for count in release.calls) for release in trained]
+    keys = [sum(pair == _STREAM for pair in pairwise(release.calls)) for release in trained]
     if not keys or min(keys) == 0 or len(set(keys[1:])) > 1 or keys[0] < keys[-1]:  # the first may noise a descriptor
         found.append(
             Finding("fresh", "all", f"rounds open {keys} streams of noise, each must open as many as the first")
