@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 from framp_private import Federation, channel_costs
 from threat_models.auditing import claims_check
-from threat_models.auditing.gaussian import auc_ceiling, auc_ceiling_dp, identification_ceiling, mu_of
-from threat_models.claims import PrivacyClaim
+from threat_models.auditing.gaussian import auc_ceiling, identification_ceiling, mu_of
 
 DELTA = 1e-5
 
@@ -68,8 +67,3 @@ def _per_release(federation: Federation, channel: str, noise: float | None, epsi
     if noise is not None and (own or claims_check.gaussian(federation, channel)):
         return steps / noise**2
     return mu_of(epsilon, DELTA) ** 2 / releases
-
-
-def claim_ceiling(claim: PrivacyClaim) -> float | None:
-    """The AUC that an (epsilon, delta) claim admits by itself; None without one."""
-    return auc_ceiling_dp(claim.epsilon, claim.delta) if math.isfinite(claim.epsilon) else None

@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from framp_private import load_setup, make_config
+from framp_private import RunFolder, load_setup, make_config
 from framp_private.errors import FrampError
 from threat_models import terminal
 from threat_models.audit import SCHEMA, AuditPlan, AuditReport, OnStage, run_audit
@@ -80,7 +80,8 @@ def run(
             config = _config(target)
             subject, claim = subject_of_config(config, root, lambda done, total: on_stage("run", done, total))
             source = "replay"
-        made = AuditPlan(alpha, canaries, seed, wanted, canaries > 0, replays, is_public(subject))
+        named = RunFolder(folder).config()["dataset"] if folder is not None else config.dataset
+        made = AuditPlan(alpha, canaries, seed, wanted, canaries > 0, replays, is_public(named))
         found = run_audit(subject, claim, made, source=source, on_stage=on_stage)
     place = out or folder or Path("audit")
     write(found, place)

@@ -18,6 +18,7 @@ from threat_models.auditing.mislabelled import mislabel
 from threat_models.cli import main
 from threat_models.errors import AuditError
 from threat_models.scripts import load_model, load_records
+from threat_models.sources import is_public
 
 
 def linear_digits():
@@ -162,3 +163,8 @@ def test_a_report_of_another_schema_is_refused(tmp_path, capsys, text: str) -> N
     (tmp_path / "audit.json").write_text(text)
     assert main(["report", str(tmp_path)]) == 2
     assert "audit" in capsys.readouterr().err
+
+
+def test_a_site_s_folder_that_is_called_like_a_public_set_is_not_one() -> None:
+    assert is_public("digits") and is_public("cifar10")
+    assert not any(is_public(name) for name in ("/data/digits", "sites/cifar10", "./digits", "adult"))

@@ -10,7 +10,7 @@ sampling       batch sizes have a binomial's spread
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -172,12 +172,3 @@ def _move_of_one(federation: Federation, client: str, equal: ClientData) -> floa
     parts = [replace(equal, train=equal.train[:count]) for count in (1, 0)]
     one, none = (play(whole, client, records, asked, 0)[-1].values["update"].astype(float) for records in parts)
     return float(np.linalg.norm(one - none)) / float(trainer.sampling_probability)
-
-
-Check = Callable[[Federation, str, ClientData], list[Finding]]
-CHECKS: tuple[Check, ...] = (check_neighbours, check_noise, check_sampling)
-
-
-def replay(federation: Federation, client: str, data: ClientData) -> list[Finding]:
-    """All checks on one client's records; empty if nothing is wrong. Takes a run whose values are seen singly."""
-    return [finding for check in CHECKS for finding in check(federation, client, data)]
