@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from threat_models.auditing.one_run import reach
 from threat_models.errors import AuditError
 
 Assumption = Literal["none", "gaussian-curve", "gaussian-scores"]
@@ -82,7 +83,7 @@ class Bound:
 
 @dataclass(frozen=True)
 class Verdict:
-    """state: see `judge`. largest: the largest reach of the bounds that count. by: the estimator that refutes."""
+    """state: see `judge`. largest: no bound could have been larger. by: the estimator that refutes."""
 
     state: State
     largest: float
@@ -106,7 +107,8 @@ def judge(claim: PrivacyClaim, bounds: Sequence[Bound], alpha: float) -> Verdict
     """What bounds say of a claim, at an overall error of at most alpha.
 
     `refuted`: a sound bound whose assumption the claim meets lies above it. `cannot_refute`: none of them could have,
-    whatever the outcome. `estimate_only`: there is no sound bound. `consistent`: else.
+    whatever the outcome; its largest is what so many canaries could show with every guess right, if that is more.
+    `estimate_only`: there is no sound bound. `consistent`: else.
 
     Raises:
         AuditError: the bounds' alphas add up to more than alpha: each look at the data costs its share.
@@ -121,5 +123,12 @@ def judge(claim: PrivacyClaim, bounds: Sequence[Bound], alpha: float) -> Verdict
     largest = max(bound.reach for bound in counted)
     best = max(counted, key=lambda bound: bound.value)
     if best.value > claim.epsilon:
-        return Verdict("refuted", largest, best.estimator)
-    return Verdict("cannot_refute" if largest <= claim.epsilon else "consistent", largest)
+        return Verdict("refuted", largest, best.estimator + (": NOT DP" if best.value > NOT_DP else ""))
+    if largest > claim.epsilon:
+        return Verdict("consistent", largest)
+    every_guess = max(reach(bound.m, alpha) for bound in counted)
+    return Verdict("cannot_refute", every_guess if largest < every_guess <= claim.epsilon else largest)
+
+
+NOT_DP = 50.0
+"""A lower bound over this is of no noise at all: e^50 to one."""

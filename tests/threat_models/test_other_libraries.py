@@ -37,7 +37,7 @@ def test_one_run_and_clopper_pearson_bounds_against_jax_privacy() -> None:
         strategy = Explicit(threshold)
         ours = one_run.lower_bound(m, r, v, delta=delta, alpha=0.05, p_value=one_run.published)
         assert ours == pytest.approx(theirs.epsilon_one_run(0.05, delta, threshold_strategy=strategy), abs=2e-4)
-        curve = f_dp.lower_bound(m, r, v, delta=delta, alpha=0.05)
+        curve = f_dp.lower_bound(m, r, v, declared="gaussian", delta=delta, alpha=0.05)
         assert curve == pytest.approx(theirs.epsilon_one_run_fdp(0.05, delta, threshold_strategy=strategy), abs=2e-4)
         # their Clopper-Pearson looks at one of the two ratios, at half of alpha each side, as ours does
         counts = (int((called & ~coins).sum()), int((~coins).sum()), int((~called & coins).sum()), int(coins.sum()))

@@ -34,13 +34,14 @@ from framp_private.privacy.noise import standard_gaussian
 from framp_private.protections import LocalGaussian
 from framp_private.randomness import SeededEntropy
 from framp_private.simulation import Simulation
+from tests.threat_models.mechanisms import TIGHT
 from tests.tiny import CLASSES, tiny_dataset, tiny_federation, tiny_method
 from threat_models import metrics
 from threat_models.adversaries import Coalition, CuriousClient, ExternalUser, HonestServer
 from threat_models.attacks import updates
 from threat_models.attacks.released import artefacts
 from threat_models.audit import AuditPlan, run_audit
-from threat_models.auditing import canaries, masks_check, one_run, parametric, registration
+from threat_models.auditing import canaries, f_dp, masks_check, one_run, parametric, registration
 from threat_models.auditing.gaussian import mu_of
 from threat_models.claims import PrivacyClaim
 from threat_models.cli import main as framp_audit
@@ -259,11 +260,11 @@ def test_a_view_that_was_cut_is_refused(open_run) -> None:
 # -- canaries
 
 
-def wide(dataset: FederatedDataset, epsilon: float, clients: int = 4):
-    """One round of class sums in 10 x 100 coordinates, noised for an epsilon."""
+def wide(dataset: FederatedDataset, epsilon: float, features: int):
+    """One round of class sums in 3 x `features` coordinates, noised for an epsilon."""
     z = 1 / mu_of(epsilon, 1e-5)
     method = replace(framp(), hypernetwork=None)
-    network = TargetNetwork(lambda: nn.Sequential(nn.Linear(6, 100), nn.ReLU(), nn.Linear(100, CLASSES)))
+    network = TargetNetwork(lambda: nn.Sequential(nn.Linear(6, features), nn.ReLU(), nn.Linear(features, CLASSES)))
     return federate(
         replace(method, trainer=replace(method.trainer, steps=1, batch_size=8)),
         network,
@@ -275,35 +276,35 @@ def wide(dataset: FederatedDataset, epsilon: float, clients: int = 4):
     )
 
 
-def test_tightness_through_the_real_prototype_path() -> None:
-    """3,000 canaries over ten clients' independently noised uploads of one round, against that round's epsilon 4."""
+@pytest.mark.parametrize(("epsilon", "m", "one", "curve", "white"), TIGHT)
+def test_tightness_through_the_real_prototype_path(epsilon, m, one, curve, white) -> None:
+    """Canaries over ten clients' independently noised uploads of one round, against that round's epsilon."""
     dataset = tiny_dataset(10, 0)
-    federation = _unguarded(dataset)
+    federation = _unguarded(dataset, epsilon, -(-m // 30))
     found = []
     for seed in range(5):
-        planted = canaries.plant(federation, "prototypes", 3000, seed=seed)
-        assert len(planted.coins) == 3000
+        planted = canaries.plant(federation, "prototypes", m, seed=seed)
+        assert len(planted.coins) == m
         view, _ = _simulated(federation, dataset, plants=planted.clients)
         scores, coins = canaries.scores(planted, view), planted.coins
-        r = registration._best(3000, mu_of(4.0, 1e-5), 1e-5, 0.05)
+        r = registration._best(m, mu_of(epsilon, 1e-5), 1e-5, 0.05)
         v = one_run.right_guesses(scores, coins, r)
-        parametric.require_gaussian(scores, coins, declared="gaussian")
         found.append(
             (
-                one_run.lower_bound(3000, r, v, delta=1e-5, alpha=0.05),
-                parametric.lower_bound(scores, coins, delta=1e-5, alpha=0.05),
+                one_run.lower_bound(m, r, v, delta=1e-5, alpha=0.05),
+                f_dp.lower_bound(m, r, v, declared="gaussian", delta=1e-5, alpha=0.05),
+                parametric.lower_bound(scores, coins, declared="gaussian", delta=1e-5, alpha=0.05),
             )
         )
-    tight, white = np.median(found, 0)
-    assert 1.2 <= tight <= 2.4
-    assert 3.2 <= white <= 4.2
+    for median, (low, high) in zip(np.median(found, 0), (one, curve, white)):
+        assert low <= median <= high
 
 
-def _unguarded(dataset):
+def _unguarded(dataset, epsilon: float, features: int):
     """Prototypes alone are noised; updates are sent under DP-SGD, as the plan demands."""
     from framp_private.federated.dp_sgd import DpSGD
 
-    base = wide(dataset, 4.0)
+    base = wide(dataset, epsilon, features)
     trainer = DpSGD(1, 1.0, 1.0, 3.0, 0.1, alignment=base.trainer.alignment)
     return replace(base, trainer=trainer)
 

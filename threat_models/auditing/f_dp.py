@@ -9,7 +9,7 @@ import math
 
 from scipy.special import ndtr, ndtri
 
-from threat_models.auditing.gaussian import epsilon_of
+from threat_models.auditing.gaussian import epsilon_of, require_declared
 from threat_models.errors import AuditError
 
 
@@ -44,7 +44,12 @@ def lower_bound_mu(m: int, r: int, v: int, *, alpha: float) -> float:
     return low
 
 
-def lower_bound(m: int, r: int, v: int, *, delta: float, alpha: float) -> float:
-    """The epsilon at delta of the largest rejected mu."""
+def lower_bound(m: int, r: int, v: int, *, declared: str, delta: float, alpha: float) -> float:
+    """The epsilon at delta of the largest rejected mu.
+
+    Raises:
+        NotApplicable: a mechanism that is not declared Gaussian. AuditError: counts that do not fit.
+    """
+    require_declared(declared)
     mu = lower_bound_mu(m, r, v, alpha=alpha)
     return epsilon_of(mu, delta) if math.isfinite(mu) else math.inf

@@ -12,7 +12,13 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import log_ndtr, ndtr, ndtri
 
-from threat_models.errors import AuditError
+from threat_models.errors import AuditError, NotApplicable
+
+
+def require_declared(mechanism: str) -> None:
+    """Raises `NotApplicable` unless a mechanism is declared Gaussian: on Laplace noise what follows would be false."""
+    if mechanism != "gaussian":
+        raise NotApplicable(f"mechanism={mechanism!r} is not declared Gaussian: use the estimators that assume nothing")
 
 
 def delta_of(epsilon: float, mu: float) -> float:

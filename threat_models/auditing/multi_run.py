@@ -10,7 +10,7 @@ import math
 from scipy.special import ndtri
 from scipy.stats import beta
 
-from threat_models.auditing.gaussian import epsilon_of
+from threat_models.auditing.gaussian import epsilon_of, require_declared
 from threat_models.errors import AuditError
 
 
@@ -45,8 +45,15 @@ def lower_bound(fp: int, n_out: int, fn: int, n_in: int, *, delta: float, alpha:
     return max(0.0, *(math.log(side) if side > 0 else 0.0 for side in sides))
 
 
-def lower_bound_gaussian(fp: int, n_out: int, fn: int, n_in: int, *, delta: float, alpha: float) -> float:
-    """epsilon of mu = Phi^-1(1 - fpr) - Phi^-1(fnr) (Nasr et al., arXiv 2302.07956); for Gaussian trade-offs alone."""
+def lower_bound_gaussian(
+    fp: int, n_out: int, fn: int, n_in: int, *, declared: str, delta: float, alpha: float
+) -> float:
+    """epsilon of mu = Phi^-1(1 - fpr) - Phi^-1(fnr) (Nasr et al., arXiv 2302.07956); for Gaussian trade-offs alone.
+
+    Raises:
+        NotApplicable: a mechanism that is not declared Gaussian.
+    """
+    require_declared(declared)
     fpr, fnr = _error_rates(fp, n_out, fn, n_in, alpha)
     if fpr >= 1 or fnr >= 1:
         return 0.0

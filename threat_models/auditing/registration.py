@@ -108,14 +108,10 @@ def bounds(
         parametric.require_gaussian(scores, included, declared=claim.mechanism)
     except NotApplicable as error:
         return found, [f"f-dp one-run, parametric: {error}"]
-    top = f_dp.lower_bound(m, r, r, delta=delta, alpha=share)
-    found.append(
-        Bound(
-            f_dp.lower_bound(m, r, v, delta=delta, alpha=share), "f-dp one-run", "gaussian-curve", share, top, m, r, v
-        )
-    )
+    value, top = (f_dp.lower_bound(m, r, right, declared=claim.mechanism, delta=delta, alpha=share) for right in (v, r))
+    found.append(Bound(value, "f-dp one-run", "gaussian-curve", share, top, m, r, v))
     share = registration.alphas["parametric"]
-    value = parametric.lower_bound(scores, included, delta=delta, alpha=share)
+    value = parametric.lower_bound(scores, included, declared=claim.mechanism, delta=delta, alpha=share)
     n1 = int(np.sum(included))
     sound = parametric.coverage(n1, m - n1, mu_of(min(max(claim.epsilon, 1e-3), 50.0), delta), alpha=0.05) >= 0.94
     found.append(Bound(value, "parametric", "gaussian-scores", share, float("inf"), m, sound=sound))
