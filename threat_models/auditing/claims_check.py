@@ -1,7 +1,8 @@
 """Whether the claim follows from the noise: the epsilon of a run by another road than its ledger's.
 
 For releases that are all Gaussian without sampling the exact answer is short: multipliers z_i used n_i times are
-mu-GDP with mu^2 = sum n_i / z_i^2, whatever the ledger's accountant did.
+mu-GDP with mu^2 = sum n_i / z_i^2, whatever the ledger's accountant did. With sampling losses are convolved
+(`composition`).
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import math
 
 from framp_private import Federation, channel_costs
+from threat_models.auditing import composition
+from threat_models.auditing.composition import Release
 from threat_models.auditing.gaussian import epsilon_of
 from threat_models.auditing.replay import Finding
 from threat_models.claims import PrivacyClaim
@@ -32,36 +35,43 @@ def gaussian(federation: Federation, channel: str) -> bool:
     if channel == "aggregation":  # sums over edges, noised once for each hop
         return True
     sampled = channel == "update" and float(getattr(federation.trainer, "sampling_probability", 1.0)) < 1
+    return not sampled and not federation.sampled and _kind(federation, channel) in _GAUSSIAN
+
+
+def _kind(federation: Federation, channel: str) -> str:
+    if channel == "update" and federation.trainer.event(1) is not None:
+        return "DpSGD"
     discrete = federation.plan.descriptor if channel == "descriptor" else federation.plan.protection(channel)  # type: ignore[arg-type]
-    kind = type(discrete).__name__ if channel != "update" or federation.trainer.event(1) is None else "DpSGD"
-    return not sampled and not federation.sampled and kind in _GAUSSIAN
+    return type(discrete).__name__
 
 
 _GAUSSIAN = ("LocalGaussian", "CentralGaussian", "DpSGD", "DistributedGaussian")
 """Values whose noise is Gaussian, or discrete Gaussian at a scale that makes no difference to a curve."""
 
 
-LIMIT = 0.3
-"""How far under the limit theorem's epsilon a claim may lie: at tens of steps the limit is up to a fifth off."""
+def releases_of(federation: Federation) -> list[Release] | None:
+    """All Gaussian releases of a run, with the chance of a record or client to be in each; None if others are there.
 
-
-def clt_of(federation: Federation) -> float | None:
-    """mu of the same where DP-SGD samples, by the central limit theorem of Bu et al. (arXiv 1911.11607, theorem 5).
-
-    q sqrt(T (e^(1/z^2) - 1)) for T steps; None where a release is of another kind, or noise too small for the limit.
+    A sample of clients decides over all channels of a round at once, so that they are one release. Cohorts of a fixed
+    size are none of these.
     """
-    trainer, total = federation.trainer, 0.0
-    q = float(getattr(trainer, "sampling_probability", 1.0))
-    for channel, row in channel_costs(federation, 1e-5).items():
-        z = row["noise_multiplier"]
+    trainer, found = federation.trainer, []
+    rows = channel_costs(federation, 1e-5)
+    if any(row["noise_multiplier"] is None for row in rows.values()):
+        return None
+    if federation.sampled:
+        if federation.cohorts != "poisson" or not all(_kind(federation, name) in _GAUSSIAN for name in rows):
+            return None
+        joint = math.sqrt(1 / sum(1 / row["noise_multiplier"] ** 2 for row in rows.values()))
+        return [Release(joint, federation.cohort / len(federation.budgets), federation.rounds)]
+    for channel, row in rows.items():
         stepwise = channel == "update" and trainer.event(1) is not None
-        if z is None or federation.sampled or (not stepwise and not gaussian(federation, channel)):
+        if not stepwise and not gaussian(federation, channel):
             return None
-        if stepwise and z < 0.7:
-            return None
-        steps = row["releases"] * (trainer.steps if stepwise else 1)  # type: ignore[attr-defined]
-        total += steps * (q * q * math.expm1(1 / z**2) if stepwise and q < 1 else 1 / z**2)
-    return math.sqrt(total)
+        q = float(getattr(trainer, "sampling_probability", 1.0)) if stepwise else 1.0
+        steps = trainer.steps if stepwise else 1  # type: ignore[attr-defined]
+        found.append(Release(row["noise_multiplier"], q, row["releases"] * steps))
+    return found
 
 
 def check_claim(federation: Federation, claim: PrivacyClaim, *, slack: float = 0.02) -> list[Finding]:
@@ -72,10 +82,9 @@ def check_claim(federation: Federation, claim: PrivacyClaim, *, slack: float = 0
         words = f"claimed for one {claim.unit}, but releases are noised for one {' and '.join(sorted(units))}"
         found.append(Finding("claim", "all", words))
     mu = gdp_of(federation)
-    if mu is None and (limit := clt_of(federation)) is not None:
-        mu, slack = limit, LIMIT  # an approximation: only what is far from it is wrong
-    if mu is not None and claim.delta > 0:
-        exact = epsilon_of(mu, claim.delta)
+    releases = releases_of(federation) if mu is None else None
+    if claim.delta > 0 and (mu is not None or releases):
+        exact = epsilon_of(mu, claim.delta) if mu is not None else composition.epsilon(releases or [], claim.delta)
         if claim.epsilon < exact * (1 - slack):
             words = f"claimed epsilon {claim.epsilon:.3f}, the releases make {exact:.3f} at that delta"
             found.append(Finding("claim", "all", words))
