@@ -34,8 +34,14 @@ def subject_of_folder(folder: Path, data_root: Path | None = None) -> tuple[Subj
     log = list(read_transcript(folder / "transcript"))
     _require_whole(log, setup.federation.rounds if setup.exchanges else 0)
     released = {name: run.weights(name).weights.numpy() for name in setup.dataset.clients}
-    subject = Subject(setup.federation, setup.dataset, log, released)
+    named = make_config(assignments=files.config())
+    subject = Subject(setup.federation, setup.dataset, log, released, natural=not _made_up(named))
     return subject, claim_of(subject, summary["privacy"])
+
+
+def _made_up(config: Config) -> bool:
+    """Whether clients were cut at random, given their classes, out of one data set."""
+    return config.partition in ("dirichlet", "class-dirichlet", "classes") and not Path(config.dataset).is_dir()
 
 
 def _require_whole(log: Log, rounds: int) -> None:

@@ -10,9 +10,10 @@ from dp_accounting import GaussianDpEvent, NeighboringRelation, PoissonSampledDp
 from dp_accounting.pld import PLDAccountant
 
 from framp_private import load_setup, make_config
+from threat_models import metrics
 from threat_models.auditing import claims_check
-from threat_models.auditing.composition import Release, epsilon
-from threat_models.auditing.gaussian import epsilon_of
+from threat_models.auditing.composition import Release, auc, epsilon, power
+from threat_models.auditing.gaussian import auc_ceiling, epsilon_of, tpr_ceiling
 from threat_models.claims import PrivacyClaim
 from threat_models.errors import AuditError
 
@@ -41,6 +42,26 @@ def test_sampled_releases_against_monte_carlo() -> None:
     at = epsilon([Release(z, q, steps)], 0.01)
     spent = np.clip(-np.expm1(at - losses), 0, None)
     assert spent.mean() == pytest.approx(0.01, abs=4 * spent.std() / math.sqrt(draws))
+
+
+def test_the_best_test_of_a_gaussian_is_known() -> None:
+    for mu in (0.3, 1.0, 2.5):
+        releases = [Release(2 / mu, 1.0, 4)]
+        assert auc(releases) == pytest.approx(auc_ceiling(mu), abs=1e-4)
+        for fpr in (1e-3, 0.05, 0.5):
+            assert power(releases, fpr) == pytest.approx(tpr_ceiling(fpr, mu), abs=2e-4)
+
+
+def test_the_best_test_of_sampled_releases_against_drawn_ones() -> None:
+    z, q, steps, draws = 1.2, 0.3, 8, 200_000
+    rng = np.random.default_rng(1)
+    out = z * rng.normal(size=(draws, steps))
+    inside = z * rng.normal(size=(draws, steps)) + (rng.random((draws, steps)) < q)
+    scores = np.concatenate([np.log1p(q * np.expm1((2 * x - 1) / (2 * z * z))).sum(1) for x in (inside, out)])
+    releases, members = [Release(z, q, steps)], np.arange(2 * draws) < draws
+    assert metrics.auc(scores, members).value == pytest.approx(auc(releases), abs=0.004)
+    assert metrics.tpr_at_fpr(scores, members, 0.05).value == pytest.approx(power(releases, 0.05), abs=0.006)
+    assert auc(releases) < auc_ceiling(math.sqrt(steps) / z) - 0.1  # what sampling takes off
 
 
 @pytest.mark.parametrize("preset", ["adult-private", "cifar10-private"])

@@ -47,7 +47,7 @@ from threat_models.claims import PrivacyClaim
 from threat_models.cli import main as framp_audit
 from threat_models.errors import AuditError, NotInView
 from threat_models.sources import subject_of_folder
-from threat_models.trials import attack_run
+from threat_models.trials import Subject, attack_run
 from threat_models.view import View
 
 
@@ -471,20 +471,35 @@ def test_a_transcript_without_its_rounds_is_refused(open_run, tmp_path) -> None:
         subject_of_folder(copy)
 
 
-def test_noised_prototypes_in_the_clear_keep_every_attack_under_its_ceiling() -> None:
+def noised_in_the_clear(dataset: FederatedDataset) -> Subject:
     from tests import private
 
-    federation = private.federation(rounds=3)
-    view, simulation = _simulated(federation, private.DATASET, 3)
-    from threat_models.trials import Subject
-
+    federation = private.federation(dataset, rounds=3)
+    view, simulation = _simulated(federation, dataset, 3)
     released = {
         name: simulation.serves(name, data, federation.budgets[name]).weights.numpy()
-        for name, data in private.DATASET.clients.items()
+        for name, data in dataset.clients.items()
     }
-    results = attack_run(Subject(federation, private.DATASET, view.log, released))
-    tested = [row for row in results if row.ceiling is not None]
-    assert {"A1", "E1"} <= {row.id for row in tested} and "violation" not in {row.leak for row in results}
+    return Subject(federation, dataset, view.log, released)
+
+
+def test_noised_prototypes_in_the_clear_keep_every_attack_under_its_ceiling() -> None:
+    results = attack_run(noised_in_the_clear(tiny_dataset(6, 0)))
+    assert {"A1", "A9", "E1"} <= {row.id for row in results if row.ceiling is not None}
+    assert "violation" not in {row.leak for row in results}
+
+
+def test_single_records_and_sources_keep_under_the_ceiling_of_identification() -> None:
+    clients = {}  # of one class each client has a single record
+    for name, data in tiny_dataset(6, 0, records=60).clients.items():
+        rare = torch.where(data.y[data.train] == 2)[0][1:]
+        clients[name] = replace(data, train=data.train[torch.isin(torch.arange(data.n_train), rare, invert=True)])
+    subject = noised_in_the_clear(replace(tiny_dataset(6, 0), clients=clients))
+    results = {row.id: row for row in attack_run(subject, ["A3", "A9"])}
+    for row in results.values():
+        assert row.baseline < row.ceiling < 1 and row.leak == "bounded"
+    natural = attack_run(replace(subject, natural=True), ["A3", "A9"])
+    assert {row.ceiling for row in natural} == {None}
 
 
 def test_an_attack_over_its_ceiling_refutes() -> None:

@@ -1,4 +1,4 @@
-"""The exact epsilon of many sampled Gaussian releases, by another road than the ledger's accountant.
+"""Many sampled Gaussian releases exactly: their epsilon, by another road than the ledger's, and their best test.
 
 The privacy loss of one step is a function of a Gaussian, so its distribution is known in closed form on any grid; that
 of many steps is a convolution, which is a power of the transform (Koskela, Jälkö and Honkela, arXiv 1906.03049;
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy.optimize import brentq
@@ -39,6 +40,26 @@ def epsilon(releases: Sequence[Release], delta: float) -> float:
     if not 0 < delta < 1 or any(not r.z > 0 or not 0 < r.q <= 1 or r.count < 0 for r in releases):
         raise AuditError(f"{releases}, delta={delta}: z > 0, 0 < q <= 1, count >= 0 and 0 < delta < 1")
     return max(_epsilon(_composed(releases, removed), delta) for removed in (True, False))
+
+
+def auc(releases: Sequence[Release]) -> float:
+    """The area under the curve of the best test of one record, which no attack's can be over (Neyman and Pearson)."""
+    inside, outside = _pair(tuple(releases))
+    below = np.cumsum(outside) - outside
+    return float(min(1.0, (inside * (below + outside / 2)).sum()))
+
+
+def power(releases: Sequence[Release], fpr: float) -> float:
+    """The largest TPR of a test of one record at a FPR in [0, 1]."""
+    inside, outside = _pair(tuple(releases))
+    spent, found = np.cumsum(outside[::-1]), np.cumsum(inside[::-1])
+    return float(min(1.0, np.interp(fpr, np.r_[0.0, spent, 1.0], np.r_[0.0, found, 1.0])))
+
+
+@lru_cache(maxsize=32)
+def _pair(releases: tuple[Release, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Chances of each loss with the record and without it; their ratio is e^loss, up to rounding of the transform."""
+    return _composed(releases, True), np.roll(_composed(releases, False)[::-1], 1)
 
 
 _EDGES = np.linspace(-MOST, MOST, PLACES, endpoint=False)

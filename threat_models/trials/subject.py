@@ -21,12 +21,16 @@ from threat_models.view import ClassSums, Log, Update, View
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """What is audited: public facts, the truth, the log, and the models that were released."""
+    """What is audited: public facts, the truth, the log, and the models that were released.
+
+    natural: whether clients are sites of their own, whose records differ by more than their mix of classes.
+    """
 
     facts: Federation
     dataset: FederatedDataset
     log: Log
     released: Mapping[str, np.ndarray]
+    natural: bool = False
 
     @cached_property
     def server(self) -> View:
@@ -83,6 +87,10 @@ class Subject:
     def ceiling(self, channels: Sequence[str]) -> Ceiling:
         """What no test of one record's membership may beat; none where non-members differ from members anyhow."""
         return record_ceiling(self.facts, channels) if self.exchangeable else NO_CEILING
+
+    def identification(self, channels: Sequence[str], prior: float) -> float | None:
+        """What no guess which record, or whose, may beat that is right so often by chance; None where sites differ."""
+        return None if self.natural else record_ceiling(self.facts, channels).identification(prior)
 
     @property
     def graph(self) -> bool:
