@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -289,13 +290,13 @@ def _builder(name: str, schema: Schema) -> Callable[[], nn.Module]:
         from framp_private.models.graph import gcn, graph_sage  # takes seconds to import
 
         layers = gcn if name == "gcn" else graph_sage
-        return lambda: layers(shape[0], n_classes, sparse_input=sparse)
+        return partial(layers, shape[0], n_classes, sparse_input=sparse)
     if schema.kind == "table":
-        return lambda: mlp(shape[0], n_classes)
+        return partial(mlp, shape[0], n_classes)
     pictures = {"cnn": small_cnn, "lenet": lenet, "linear": linear, "perceptron": perceptron, "resnet18": resnet18}[
         name
     ]
-    return lambda: pictures(shape[0], shape[-1], n_classes)
+    return partial(pictures, shape[0], shape[-1], n_classes)
 
 
 def _preset(name: str | None, method: str) -> Settings:

@@ -148,7 +148,7 @@ def _config(target: str) -> Any:
 
 def _check_wanted(wanted: list[str] | None) -> None:
     """Refuses names that no recorded run can be attacked by, and says where those are."""
-    known = {*TRIALS, *(adversary for _, adversary, _ in TRIALS.values())}
+    known = {*TRIALS, *(entry.adversary for entry in TRIALS.values())}
     elsewhere = {each.id: each.where for each in CATALOGUE}
     for name in wanted or []:
         if name in known:

@@ -19,8 +19,9 @@ from torch import Tensor
 
 from framp_private import Delivery, Federation, decode, decode_mask, messages
 from framp_private.errors import PlanError
-from threat_models.adversaries import Adversary
+from threat_models.adversaries import Adversary, Capability
 from threat_models.errors import AuditError, NotInView
+from threat_models.facts import PublicFacts
 
 Log = Sequence[tuple[str, Delivery]]
 """(phase, delivery) in order; phases are `enrolment` and `round-NNNNNN`, as `read_transcript` gives them."""
@@ -71,19 +72,25 @@ class ClassSums:
 class View:
     """See the module.
 
-    adversary: whose. facts: known to all parties. log: the messages it saw. released: name -> (n,) float32 weights.
+    adversary: whose. facts: known to all parties, without the simulation's seeds. log: the messages it saw. released:
+    name -> (n,) float32 weights.
     """
 
     adversary: Adversary
-    facts: Federation
+    facts: PublicFacts
     log: Log
     released: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @classmethod
     def of(
-        cls, adversary: Adversary, facts: Federation, log: Log, released: Mapping[str, np.ndarray] | None = None
+        cls,
+        adversary: Adversary,
+        facts: Federation | PublicFacts,
+        log: Log,
+        released: Mapping[str, np.ndarray] | None = None,
     ) -> View:
         """The part of a run that an adversary sees."""
+        facts = facts if isinstance(facts, PublicFacts) else PublicFacts.of(facts)
         seen = [(phase, delivery) for phase, delivery in log if adversary.sees(delivery.client)]
         return cls(adversary, facts, seen, (released or {}) if "released_models" in adversary.capabilities else {})
 
@@ -98,7 +105,7 @@ class View:
         return b"".join(_LENGTH.pack(len(part)) + part for part in parts)
 
     @classmethod
-    def from_bytes(cls, data: bytes, adversary: Adversary, facts: Federation) -> View:
+    def from_bytes(cls, data: bytes, adversary: Adversary, facts: PublicFacts) -> View:
         """Reads `to_bytes` back; raises `AuditError` if it was cut or altered in form."""
         pieces, at = [], 0
         while at < len(data):
@@ -122,10 +129,10 @@ class View:
                 log.append((row["phase"], Delivery(row["trip"], row["direction"], row["client"], body)))
         return cls(adversary, facts, log, released)
 
-    def require(self, capability: str) -> None:
-        """Raises `NotInView` unless the adversary has a capability."""
-        if capability not in self.adversary.capabilities:
-            raise NotInView(f"{self.adversary.name} has no capability {capability!r}")
+    def require(self, *capabilities: Capability) -> None:
+        """Raises `NotInView` unless the adversary has one of some capabilities."""
+        if not self.adversary.capabilities & set(capabilities):
+            raise NotInView(f"{self.adversary.name} has no capability {' or '.join(map(repr, capabilities))}")
 
     def exchanges(self) -> Iterator[tuple[str, messages.Request, messages.Reply]]:
         """(client, request, reply) of enrolment and training, in order, as far as they were seen."""
@@ -143,6 +150,7 @@ class View:
         Raises:
             NotInView: the protection shows no client's value.
         """
+        self.require("uploads", "own_records")
         n = self.facts.network.n_parameters
         for client, request, reply in self.exchanges():
             if not isinstance(reply, messages.TrainReply) or (rounds is not None and reply.round_index not in rounds):
@@ -164,6 +172,7 @@ class View:
 
     def class_sums(self) -> Iterator[ClassSums]:
         """Every prototype upload that is seen singly, counts in records. Raises `NotInView` as `updates`."""
+        self.require("uploads", "own_records")
         network, bound = self.facts.network, self.facts.prototype_bound
         for client, _, reply in self.exchanges():
             if isinstance(reply, messages.TrainReply) and self.facts.aligns:
@@ -173,6 +182,7 @@ class View:
 
     def descriptors(self) -> dict[str, np.ndarray]:
         """Every descriptor that was sent, as it arrived. Raises `NotInView` where none was."""
+        self.require("uploads", "own_records")
         found = {
             client: self._reveal("descriptor", reply.descriptor)
             for client, _, reply in self.exchanges()
@@ -184,6 +194,7 @@ class View:
 
     def global_prototypes(self) -> dict[int, tuple[np.ndarray, np.ndarray]]:
         """round -> ((n_classes, d) prototypes, (n_classes,) bool present), as clients were sent them."""
+        self.require("requests")
         found = {}
         for _, each in self.log:
             message = _inner(each)
@@ -195,6 +206,7 @@ class View:
 
     def generated(self) -> dict[str, tuple[Tensor, Tensor]]:
         """client -> the last (weights, mask) that it was sent. Raises `NotInView` where clients made their own."""
+        self.require("requests")
         n, found = self.facts.network.n_parameters, {}
         for _, each in self.log:
             message = _inner(each)
@@ -215,6 +227,7 @@ class View:
         Raises:
             NotInView: phi did not travel, or theta_0 moves by counts that are not seen.
         """
+        self.require("requests")
         facts, phis = self.facts, {}
         for _, each in self.log:
             message = _inner(each)
@@ -227,6 +240,7 @@ class View:
 
     def sizes(self) -> dict[str, list[int]]:
         """client -> bytes of each of its replies, in order."""
+        self.require("uploads", "own_records")
         found: dict[str, list[int]] = {}
         for _, each in self.log:
             if each.direction == "up":

@@ -61,6 +61,10 @@ class TargetNetwork:
         self._own = threading.local()
         self._own.working = _Working(module, self.classifier_name)
 
+    def __reduce__(self) -> tuple[type[TargetNetwork], tuple[Callable[[], nn.Module], str]]:
+        """A copy, or what is unpickled, is built anew: no loaded weights travel with it."""
+        return TargetNetwork, (self._build, self.classifier_name)
+
     @property
     def module(self) -> nn.Module:
         """This thread's working module."""

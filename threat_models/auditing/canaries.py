@@ -28,6 +28,7 @@ from torch import Tensor
 from framp_private import Federation
 from threat_models.attacks.updates import unweighted
 from threat_models.errors import AuditError, NotInView
+from threat_models.facts import PublicFacts
 from threat_models.view import View
 
 CanaryChannel = Literal["prototypes", "update"]
@@ -214,14 +215,14 @@ def _single(canaries: Canaries, view: View) -> dict[tuple[int, str], np.ndarray]
     return found
 
 
-def _public_rate(facts: Federation, client: str, round_index: int) -> float:
+def _public_rate(facts: PublicFacts, client: str, round_index: int) -> float:
     """What DP-SGD multiplies a noised sum by: rate times decay over the expected batch."""
     trainer, progress = facts.trainer, facts.progress(round_index)
     if getattr(trainer, "momentum", 0.0):
         raise AuditError("momentum mixes the steps of a round: audit with momentum=0")
-    decay = {"constant": 1.0, "linear": 1 - progress, "cosine": (1 + np.cos(np.pi * progress)) / 2}[trainer.decay]  # type: ignore[attr-defined]
-    batch = trainer.sampling_probability * facts.declared_by(client)  # type: ignore[attr-defined]
-    return float(trainer.learning_rate * decay / batch)  # type: ignore[attr-defined]
+    decay = {"constant": 1.0, "linear": 1 - progress, "cosine": (1 + np.cos(np.pi * progress)) / 2}[trainer.decay]
+    batch = trainer.sampling_probability * facts.declared_by(client)
+    return float(trainer.learning_rate * decay / batch)
 
 
 def _totals(canaries: Canaries, view: View) -> dict[tuple[int, str], np.ndarray]:
@@ -237,12 +238,12 @@ def _totals(canaries: Canaries, view: View) -> dict[tuple[int, str], np.ndarray]
     return found
 
 
-def _likelihood_ratio(score: np.ndarray, facts: Federation) -> np.ndarray:
+def _likelihood_ratio(score: np.ndarray, facts: PublicFacts) -> np.ndarray:
     """log p(score | in) - log p(score | out) for a round of Poisson-sampled steps, k of which had the canary.
 
     log sum_k Bin(k; steps, q) exp((2 k y - k^2) / (2 steps z^2)): better than the plain sum.
     """
     trainer = facts.trainer
-    steps, q, z = trainer.steps, trainer.sampling_probability, trainer.noise_multiplier  # type: ignore[attr-defined]
+    steps, q, z = trainer.steps, trainer.sampling_probability, trainer.noise_multiplier
     k = np.arange(steps + 1)[:, None]
     return np.asarray(logsumexp(binom.logpmf(k, steps, q) + (2 * k * score - k**2) / (2 * steps * z**2), axis=0))

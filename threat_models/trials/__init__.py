@@ -7,8 +7,10 @@ its test records, which have the same class mix; canaries are in neither.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from threat_models.adversaries import Capability
 from threat_models.errors import NotInView, NotResolvable
 from threat_models.results import Result, unseen
 from threat_models.trials.graphs import links_and_nodes
@@ -28,23 +30,50 @@ from threat_models.trials.server import (
 from threat_models.trials.subject import Subject as Subject
 from threat_models.trials.subject import Trial
 
-TRIALS: Mapping[str, tuple[Trial, str, str]] = {
-    "A1": (membership_from_updates, "honest server", "record membership"),
-    "A2": (tracing, "honest server", "record membership"),
-    "A3": (single_record_classes, "honest server", "single record"),
-    "A5": (label_counts, "honest server", "label distribution"),
-    "A6": (uploads, "honest server", "record"),
-    "A7": (hypernetwork_leak, "honest server", "update"),
-    "A8": (properties, "honest server", "client property"),
-    "A9": (sources, "honest server", "source of a record"),
-    "A10": (reidentified, "honest server", "client identity"),
-    "A11": (links_and_nodes, "external user", "edge"),
-    "A12": (side_channels, "honest server", "classes held"),
-    "C4": (present_anywhere, "curious client", "class present anywhere"),
-    "C3": (global_prototypes, "curious client", "record membership"),
-    "E1": (served_models, "external user", "record membership"),
+
+@dataclass(frozen=True)
+class Entry:
+    """One trial: who attacks what, and the capabilities that its adversary must have."""
+
+    run: Trial
+    adversary: str
+    asset: str
+    requires: tuple[Capability, ...]
+
+
+def _entries(adversary: str, requires: tuple[Capability, ...], **trials: tuple[Trial, str]) -> dict[str, Entry]:
+    return {id: Entry(run, adversary, asset, requires) for id, (run, asset) in trials.items()}
+
+
+TRIALS: Mapping[str, Entry] = {
+    **_entries(
+        "honest server",
+        ("uploads",),
+        A1=(membership_from_updates, "record membership"),
+        A2=(tracing, "record membership"),
+        A3=(single_record_classes, "single record"),
+        A5=(label_counts, "label distribution"),
+        A6=(uploads, "record"),
+        A7=(hypernetwork_leak, "update"),
+        A8=(properties, "client property"),
+        A9=(sources, "source of a record"),
+        A10=(reidentified, "client identity"),
+        A12=(side_channels, "classes held"),
+    ),
+    **_entries(
+        "curious client",
+        ("requests",),
+        C3=(global_prototypes, "record membership"),
+        C4=(present_anywhere, "class present anywhere"),
+    ),
+    **_entries(
+        "external user",
+        ("released_models",),
+        A11=(links_and_nodes, "edge"),
+        E1=(served_models, "record membership"),
+    ),
 }
-"""Trials that run on any recorded run: id -> (trial, adversary, asset); of graphs A11 alone."""
+"""Trials that run on any recorded run, by id of the catalogue; of graphs A11 alone."""
 
 
 def attack_run(
@@ -56,16 +85,17 @@ def attack_run(
         wanted: ids or names of adversaries; None for all.
     """
     found: list[Result] = []
-    for id, (trial, adversary, asset) in TRIALS.items():
-        if wanted is not None and id not in wanted and adversary not in wanted:
+    for id, entry in TRIALS.items():
+        if wanted is not None and id not in wanted and entry.adversary not in wanted:
             continue
         if subject.graph is not (id == "A11"):
             continue
         try:
-            for result in trial(subject):
+            subject.view_of(entry.adversary).require(*entry.requires)
+            for result in entry.run(subject):
                 found.append(result)
         except (NotInView, NotResolvable) as error:
-            found.append(unseen(id, adversary, asset, "–", str(error)))
+            found.append(unseen(id, entry.adversary, entry.asset, "–", str(error)))
         on_done(id)
     return found
 

@@ -47,6 +47,11 @@ class Subject:
         """What the first client saw."""
         return View.of(CuriousClient(next(iter(self.dataset.clients))), self.facts, self.log, self.released)
 
+    def view_of(self, adversary: str) -> View:
+        """The view of an adversary by its name."""
+        views = (self.server, self.external, self.curious)
+        return next(view for view in views if view.adversary.name == adversary)
+
     @cached_property
     def updates(self) -> list[Update]:
         """Seen by the server in the first and in the last rounds: a run of hundreds would not fit into memory."""
