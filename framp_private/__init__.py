@@ -40,6 +40,7 @@ from framp_private.methods import framp_static_mask as framp_static_mask
 from framp_private.methods import framp_without_alignment as framp_without_alignment
 from framp_private.methods import framp_without_hypernetwork as framp_without_hypernetwork
 from framp_private.methods import local as local
+from framp_private.models.hypernetwork import Generator as Generator
 from framp_private.models.mask_coding import decode_mask as decode_mask
 from framp_private.models.mask_coding import encode_mask as encode_mask
 from framp_private.models.psi import HypernetworkShape as HypernetworkShape

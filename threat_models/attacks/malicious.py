@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from framp_private import TargetNetwork
+from framp_private import Generator, TargetNetwork
 from threat_models.errors import NotResolvable
 
 
@@ -91,18 +91,95 @@ def dominance(norms: np.ndarray) -> float:
     return float(norms.max() / norms.sum())
 
 
-def linear_at(theta_0: Tensor, wanted: Tensor) -> Tensor:
-    """B5: the theta_0 that moves every generated model theta_0 + h(v) by what the server wants.
+def blank_classifier(network: TargetNetwork, weights: Tensor) -> Tensor:
+    """B4: weights whose classifier says the same of every record, so that every softmax is uniform.
 
-    Whoever chooses phi chooses every client's model; nothing but DP is claimed for what a client does with it.
+    The bias gradient of one step is then 1/C - share_c whatever the records are: `labels.from_bias_gradient` reads the
+    label counts of a client, or of a whole secure sum, without an estimate (after Fowl et al., arXiv 2202.00580, and
+    the label fishing of arXiv 2406.15731). Exact for one step; DP noise blurs it.
     """
-    return theta_0 + wanted
+    crafted = weights.clone()
+    places = dict(zip(network.tensors.names, network.tensors.slices(), strict=True))
+    for kind in ("weight", "bias"):
+        crafted[places[f"{network.classifier_name}.{kind}"]] = 0.0
+    return crafted
+
+
+def poisoned(
+    generator: Generator,
+    phi: Tensor,
+    descriptors: Tensor,
+    budgets: Tensor,
+    victim: int,
+    wanted: Tensor,
+    *,
+    steps: int = 4000,
+    rate: float = 0.05,
+) -> tuple[Tensor, float, float]:
+    """B5: phi under which one descriptor gets the weights that the server wants, and all others what they had.
+
+    Adam on the squared distances, by the generator's own pullback; theta_0, which moves everybody, is left alone. The
+    victim cannot tell: its weights are generated like anybody's. Nothing but DP is claimed for what a client does with
+    a model that it is given; where clients generate at home the server does not know whose descriptor to aim at.
+
+    Args:
+        descriptors: (n, d), of all clients. budgets: (n,). victim: the row aimed at. wanted: (n_target,).
+
+    Returns:
+        (phi, how far the victim's weights still are, how far others' have moved at most), both as shares of the way
+        that the victim's had to go.
+    """
+    start = generator.generate(phi, descriptors, budgets)
+    aims = start.clone()
+    aims[victim] = wanted
+    crafted, first, second = phi.clone(), torch.zeros_like(phi), torch.zeros_like(phi)
+    for step in range(1, steps + 1):
+        off = generator.generate(crafted, descriptors, budgets) - aims
+        gradient = generator.pullback(crafted, descriptors, budgets, off)
+        gradient[: generator.n_target] = 0.0
+        first.lerp_(gradient, 0.1)
+        second.lerp_(gradient.square(), 0.01)
+        crafted = crafted - rate * (1 - step / (steps + 1)) * (first / (1 - 0.9**step)) / (
+            (second / (1 - 0.99**step)).sqrt() + 1e-12
+        )
+    off = (generator.generate(crafted, descriptors, budgets) - aims).norm(dim=1) / (wanted - start[victim]).norm()
+    others = torch.cat([off[:victim], off[victim + 1 :]])
+    return crafted, float(off[victim]), float(others.max()) if len(others) else 0.0
 
 
 def anchors(prototypes: np.ndarray, label: int, *, far: float = 100.0) -> np.ndarray:
     """B6: prototypes among which one alone is far: alignment then pulls on records of that class a hundredfold."""
     crafted = prototypes.copy()
     crafted[label] += far
+    return crafted
+
+
+def trap(network: TargetNetwork, record: Tensor, *, margin: float = 0.1) -> Tensor:
+    """B6: weights whose encoder passes one record on and no other; with a far anchor alignment is about it alone.
+
+    Every unit of the first layer measures <record, x> / |record|^2, which is 1 at the record itself, less 1 - margin;
+    the layers above pass it on, and the classifier is blank. An update of the encoder that is not zero says that the
+    record is there. For networks of linear layers with ReLU, and records of about one length.
+
+    Raises:
+        NotResolvable: a first layer that is not linear.
+    """
+    crafted = torch.zeros(network.n_parameters)
+    layers = list(zip(network.tensors.names, network.tensors.slices(), network.tensors.shapes, strict=True))
+    flat, seen = record.flatten(), False
+    for name, part, shape in layers:
+        layer, kind = name.rpartition(".")[0], name.rpartition(".")[2]
+        if layer == network.classifier_name:
+            continue
+        if not seen and kind == "weight":
+            if len(shape) != 2 or shape[1] != flat.numel():
+                raise NotResolvable(f"{name} of shape {tuple(shape)} does not measure records of {flat.numel()} values")
+            crafted[part] = (flat / flat.square().sum()).expand(shape[0], -1).flatten()
+            first, seen = layer, True
+        elif kind == "weight":
+            crafted[part] = torch.eye(shape[0], shape[1]).flatten()
+        elif layer == first:
+            crafted[part] = margin - 1
     return crafted
 
 
