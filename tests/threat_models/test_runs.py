@@ -43,6 +43,7 @@ from threat_models.attacks.released import artefacts
 from threat_models.audit import AuditPlan, run_audit
 from threat_models.auditing import canaries, f_dp, masks_check, one_run, parametric, registration
 from threat_models.auditing.gaussian import mu_of
+from threat_models.auditing.mislabelled import mislabel
 from threat_models.claims import PrivacyClaim
 from threat_models.cli import main as framp_audit
 from threat_models.errors import AuditError, NotInView
@@ -268,35 +269,54 @@ def _unguarded(dataset, epsilon: float, features: int):
     return replace(base, trainer=trainer)
 
 
-def test_canaries_cost_little_and_enter_no_test(private_run) -> None:
-    setup = load_setup(make_config(preset="digits-private", assignments={"rounds": 10}))
-    federation, dataset = setup.federation, setup.dataset
-    planted = canaries.plant(federation, "update", 200, seed=1)
-    trained = {}
-    for name, plants in (("with", planted.clients), ("without", {})):
-        _, simulation = _simulated(federation, dataset, 10, entropy=SeededEntropy(3), plants=plants)
-        right = []
-        for client, data in dataset.clients.items():
-            model = simulation.serves(client, data, federation.budgets[client])
-            federation.network.load(model.weights)
-            with torch.no_grad():
-                right.append(
-                    float(
-                        (federation.network.forward(data.x[data.train])[0].argmax(1) == data.y[data.train])
-                        .float()
-                        .mean()
-                    )
-                )
-        trained[name] = np.mean(right)
-    assert abs(trained["with"] - trained["without"]) < 0.01
-    assert len(planted.digest) == 64 and planted.digest == canaries.plant(federation, "update", 200, seed=1).digest
-    assert planted.digest != canaries.plant(federation, "update", 200, seed=2).digest
-    coins = np.concatenate([canaries.plant(federation, "update", 500, seed=s).coins for s in range(20)])
+def test_the_coins_of_canaries_are_fair_and_independent_and_their_set_has_a_name(private_run) -> None:
+    federation = load_setup(make_config(preset="digits-private", assignments={"rounds": 10})).federation
+
+    def planted(seed: int, count: int = 500) -> canaries.Canaries:
+        return canaries.plant(federation, "update", count, seed=seed)
+
+    assert len(planted(1).digest) == 64 and planted(1).digest == planted(1).digest != planted(2).digest
+    coins = np.concatenate([planted(seed).coins for seed in range(20)])
     assert abs(coins.mean() - 0.5) < 0.02
-    sums = [int(canaries.plant(federation, "update", 500, seed=s).coins.sum()) for s in range(20)]
-    assert np.std(sums) > 5  # Bernoulli, not balanced halves
+    assert np.std([int(planted(seed).coins.sum()) for seed in range(20)]) > 5  # Bernoulli, not balanced halves
     runs = 1 + int((coins[1:] != coins[:-1]).sum())
     assert abs(runs - len(coins) / 2) < 4 * math.sqrt(len(coins)) / 2
+
+
+def accuracy(federation, dataset, rounds: int, seed: int, **more) -> float:
+    """Of served models on the clients' own training records, canaries not among them; noise by a seed."""
+    trained = more.pop("trained", dataset)
+    _, simulation = _simulated(federation, trained, rounds, entropy=SeededEntropy(seed), **more)
+    right = []
+    for client, data in dataset.clients.items():
+        federation.network.load(simulation.serves(client, data, federation.budgets[client]).weights)
+        with torch.no_grad():
+            said = federation.network.forward(data.x[data.train])[0].argmax(1)
+        right.append(float((said == data.y[data.train]).float().mean()))
+    return float(np.mean(right))
+
+
+COSTS = {
+    "update": lambda federation, dataset: {"plants": canaries.plant(federation, "update", 3000, seed=1).clients},
+    "prototypes": lambda federation, dataset: {
+        "plants": canaries.plant(federation, "prototypes", 3000, seed=2).clients
+    },
+    "mislabelled": lambda federation, dataset: {"trained": mislabel(dataset, 200, seed=1).dataset},
+}
+
+
+@pytest.mark.parametrize("kind", list(COSTS))
+def test_canaries_cost_less_than_a_point(kind: str) -> None:
+    """In the mean over six draws of noise; a single pair of runs differs by more than that for its noise alone."""
+    settings = {"rounds": 8, "network": "perceptron", "alignment": {"weight": 0.05}}
+    split = {"update": 0.8, "prototypes": 0.05, "descriptor": 0.15}
+    setup = load_setup(make_config(preset="digits-private", assignments={**settings, "privacy": {"split": split}}))
+    federation, dataset = setup.federation, setup.dataset
+    more = COSTS[kind](federation, dataset)
+    changed = [
+        accuracy(federation, dataset, 8, seed, **more) - accuracy(federation, dataset, 8, seed) for seed in range(6)
+    ]
+    assert abs(np.mean(changed)) < 0.01, changed
 
 
 def test_canaries_where_they_cannot_be_are_refused(open_run) -> None:
@@ -336,6 +356,19 @@ def test_the_same_transcript_and_seed_give_the_same_bytes(private_run) -> None:
     plan = replace(PLAN, canary_run=False)
     made_twice = [run_audit(*subject_of_folder(private_run), plan).to_json() for _ in range(2)]
     assert made_twice[0] == made_twice[1]
+
+
+def test_with_the_same_noise_so_does_the_run_with_canaries(private_run, monkeypatch) -> None:
+    """Noise is the system's; with a seeded source in its place nothing else is left that could differ."""
+    import framp_private.simulation
+    from threat_models.auditing import noise_check
+
+    for module in (framp_private.simulation, noise_check):
+        monkeypatch.setattr(module, "Entropy", lambda: SeededEntropy(7))
+    plan = replace(PLAN, canaries=500, attacks=["A9"])
+    made_twice = [run_audit(*subject_of_folder(private_run), plan).to_json() for _ in range(2)]
+    assert made_twice[0] == made_twice[1] and '"bounds"' in made_twice[0]
+    assert run_audit(*subject_of_folder(private_run), replace(plan, seed=6)).to_json() != made_twice[0]
 
 
 def test_half_the_noise_is_refuted_and_ends_with_status_three(private_run, tmp_path, monkeypatch, capsys) -> None:
