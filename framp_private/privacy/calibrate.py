@@ -137,6 +137,8 @@ def _refine(cost: Callable[[float], float], limit: float, start: float) -> float
             return point
         moved = point * (aim / value) ** (1 / slope)
         found = cost(moved)
+        if not math.isfinite(found):  # beyond the accountant's grid: what is known to be within the limit is taken
+            break
         if found != value:
             slope = min(max(math.log(found / value) / math.log(moved / point), 0.5), 5.0)
         point, value = moved, found

@@ -10,7 +10,7 @@ from dp_accounting import GaussianDpEvent
 
 from framp_private.errors import PrivacyParameterError
 from framp_private.privacy import accounting
-from framp_private.privacy.calibrate import TOLERANCE, Releases, calibrate
+from framp_private.privacy.calibrate import TOLERANCE, Releases, _refine, calibrate
 from framp_private.privacy.events import Budget, leaves
 
 CHANNELS = {
@@ -65,3 +65,8 @@ def test_releases_out_of_range_are_refused(bad: dict[str, float]) -> None:
         Releases(**{"count": 1, "share": 1.0, **bad})  # type: ignore[arg-type]
     with pytest.raises(PrivacyParameterError, match="no channel"):
         calibrate(Budget(1.0, 1e-5), {})
+
+
+def test_beyond_the_accountant_s_grid_what_is_known_to_be_within_the_limit_is_taken() -> None:
+    assert _refine(lambda mu: mu**1.3 if mu < 4 else math.inf, 10.0, 2.0) == 2.0
+    assert _refine(lambda mu: mu**1.3, 10.0, 2.0) == pytest.approx(10 ** (1 / 1.3), rel=1e-3)

@@ -182,6 +182,8 @@ def test_attack_r_breaks_ties_and_keeps_its_order(toy) -> None:
     scores = membership.attack_r(phi, refs.signals[:4])
     assert len(np.unique(scores)) > POOL / 2
     assert auc(scores, members) > 0.6
+    with pytest.raises(NotResolvable, match="equal"):  # and not the order in which records were listed
+        auc(membership.attack_r(np.zeros(POOL), np.zeros((4, POOL))), members)
 
 
 def test_shadows_are_kept_and_another_key_trains_anew(tmp_path) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from scipy.stats import norm, t
+from scipy.stats import norm, rankdata, t
 
 from threat_models.errors import AuditError, NotResolvable
 
@@ -39,7 +39,7 @@ def attack_r(phi: np.ndarray, outside: np.ndarray) -> np.ndarray:
     The score has K + 1 values, so that a low false positive rate takes many references; ties are broken by phi.
     """
     rank = (_references(outside, 1) < phi).mean(0) + 0.5 * (outside == phi).mean(0)
-    order = np.argsort(np.argsort(_finite(phi))) / (len(phi) + 1)
+    order = rankdata(_finite(phi)) / (len(phi) + 1)  # equals share a rank: their places in the table say nothing
     return np.asarray(rank + order / (len(outside) + 1))
 
 
