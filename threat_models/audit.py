@@ -15,6 +15,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from framp_private import Federation, Summing, __version__
@@ -26,6 +27,8 @@ from threat_models.errors import AuditError, NotInView, NotResolvable
 from threat_models.results import Result
 from threat_models.trials import Subject, attack_run, facts_of
 from threat_models.trials.inversion import pictures
+from threat_models.trials.released import LEAST
+from threat_models.trials.subject import References
 
 SCHEMA = 1
 OnStage = Callable[[str, int, int], None]
@@ -39,6 +42,7 @@ class AuditPlan:
     Args:
         alpha: chance that an audit calls a true claim refuted. canaries: on each channel, at most. seed: of canaries,
             coins and replays. attacks: ids or adversaries, None for all. canary_run, replays: whether they are made.
+        references: models trained by the auditor to hold each released one against; 0 for none.
         pictures: whether reconstructed records may stand in the report beside their originals: only if the records
             are public.
     """
@@ -49,6 +53,7 @@ class AuditPlan:
     attacks: Sequence[str] | None = None
     canary_run: bool = True
     replays: bool = True
+    references: int = 0
     pictures: bool = False
 
     def __post_init__(self) -> None:
@@ -56,6 +61,9 @@ class AuditPlan:
             raise AuditError(f"alpha={self.alpha} must lie in (0, 1): it is the chance of refuting a true claim")
         if self.canaries < 0 or 0 < self.canaries < LEAST_CANARIES:
             raise AuditError(f"canaries={self.canaries}: use 0 for none, or at least {LEAST_CANARIES}")
+
+        if self.references < 0 or 0 < self.references < LEAST:
+            raise AuditError(f"references={self.references}: use 0 for none, or at least {LEAST}")
 
 
 LEAST_CANARIES = 100
@@ -123,14 +131,17 @@ def run_audit(
     plan: AuditPlan = AuditPlan(),
     *,
     source: str = "transcript",
+    cache: Path | None = None,
     on_stage: OnStage = lambda stage, done, total: None,
 ) -> AuditReport:
     """Attacks, canaries and replays on one run.
 
     Args:
         subject: what is audited. claim: of the whole run. source: `transcript`, or `replay` where the run was made for
-            the audit because none was recorded.
+            the audit because none was recorded. cache: a folder of the operator's for reference models.
     """
+    trained = References(plan.references, cache, lambda done, total: on_stage("reference models", done, total))
+    subject = replace(subject, references=trained)
     done: list[str] = []
 
     def attacked(id: str) -> None:

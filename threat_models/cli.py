@@ -25,7 +25,7 @@ from threat_models.catalogue import CATALOGUE
 from threat_models.errors import AuditError
 from threat_models.planning import plan_rows
 from threat_models.report import render
-from threat_models.scripts import attack_model
+from threat_models.scripts import Trained, attack_model
 from threat_models.sources import is_public, subject_of_config, subject_of_folder
 from threat_models.trials import TRIALS
 
@@ -61,6 +61,10 @@ def run(
     alpha: Annotated[float, typer.Option("--alpha", help="Chance of calling a true claim refuted.")] = 0.05,
     seed: Annotated[int, typer.Option("--seed", help="Of canaries, coins and replays.")] = 0,
     replays: Annotated[bool, typer.Option(help="Replay the real client on made-up neighbours.")] = True,
+    references: Annotated[
+        int, typer.Option("--references", help="Models to train for LiRA and its like, for each client; 0 for none.")
+    ] = 8,
+    cache: Annotated[Path | None, typer.Option("--cache", help="Where reference models are kept.")] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Where audit.json and audit.html go; default the run folder.")
     ] = None,
@@ -70,7 +74,7 @@ def run(
     """Attack a recorded run, or a run made from a config, and test its claim."""
     wanted = [*(attack or []), *(adversary or [])] or None
     _check_wanted(wanted)
-    AuditPlan(alpha, canaries)  # refused before anything is run
+    AuditPlan(alpha, canaries, references=references)  # refused before anything is run
     console = Console(stderr=True, quiet=as_json)
     folder = Path(target) if Path(target).is_dir() else None
     with _progress(console) as on_stage:
@@ -81,8 +85,8 @@ def run(
             subject, claim = subject_of_config(config, root, lambda done, total: on_stage("run", done, total))
             source = "replay"
         named = RunFolder(folder).config()["dataset"] if folder is not None else config.dataset
-        made = AuditPlan(alpha, canaries, seed, wanted, canaries > 0, replays, is_public(named))
-        found = run_audit(subject, claim, made, source=source, on_stage=on_stage)
+        made = AuditPlan(alpha, canaries, seed, wanted, canaries > 0, replays, references, is_public(named))
+        found = run_audit(subject, claim, made, source=source, cache=cache, on_stage=on_stage)
     place = out or folder or Path("audit")
     write(found, place)
     if as_json:
@@ -119,11 +123,22 @@ def membership(
     reference: Annotated[
         list[str] | None, typer.Option("--reference", help="A model without the members; repeatable.")
     ] = None,
+    shadow_network: Annotated[
+        str | None, typer.Option("--shadow-network", help="package.module:function, an untrained torch module.")
+    ] = None,
+    shadows: Annotated[int, typer.Option("--shadows", help="How many to train on halves of the records.")] = 16,
+    cache: Annotated[Path | None, typer.Option("--cache", help="Where trained shadows are kept.")] = None,
     seed: Annotated[int, typer.Option("--seed")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Membership inference on any model: LOSS, QMIA, label-only; with references calibration, LiRA, Attack-R."""
-    rows = attack_model(model, members, non_members, reference or [], seed=seed)
+    """Membership inference on any model: LOSS, QMIA, label-only.
+
+    With references also calibration, Attack-R, LiRA offline and RMIA; with shadow models, which are trained here, LiRA
+    online and BaVarIA.
+    """
+    with _progress(Console(stderr=True, quiet=as_json)) as on_stage:
+        trained = Trained(shadow_network, shadows, cache, lambda done, total: on_stage("shadow models", done, total))
+        rows = attack_model(model, members, non_members, reference or [], trained, seed=seed)
     typer.echo(json.dumps(rows, indent=1)) if as_json else Console(width=terminal.WIDTH).print(
         terminal.membership_table(rows)
     )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import zipfile
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from torch import Tensor
 from threat_models import metrics
 from threat_models.attacks import membership
 from threat_models.attacks.models import confidence
+from threat_models.attacks.shadows import OnDone, Shadows, fitted, train_shadows
 from threat_models.errors import AuditError, NotResolvable
 
 Model = Callable[[Tensor], Tensor]
@@ -58,8 +61,41 @@ def load_records(path: Path) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(x.astype(np.float32)), torch.from_numpy(y.astype(np.int64))
 
 
+@dataclass(frozen=True)
+class Trained:
+    """Shadow models that are trained for an attack.
+
+    network: `package.module:function` that returns an untrained torch module, None for no shadows. count: at least 4.
+    cache: a folder where they are kept. on_done: progress.
+    """
+
+    network: str | None = None
+    count: int = 16
+    cache: Path | None = None
+    on_done: OnDone = lambda done, total: None
+
+    def on(self, x: Tensor, y: Tensor, seed: int) -> Shadows | None:
+        """Shadows on random halves of some records. Raises `AuditError` for too few, or for what is no module."""
+        if self.network is None:
+            return None
+        start = load_model(self.network)
+        if self.count < 4 or not isinstance(start, torch.nn.Module):
+            raise AuditError(
+                f"shadows={self.count} of {self.network!r}: at least 4, of a function that returns a module"
+            )
+        key = hashlib.sha256(repr(start).encode() + x.numpy().tobytes() + y.numpy().tobytes()).hexdigest()
+        trainer = fitted(start, x, y)
+        return train_shadows(trainer, len(y), self.count, seed=seed, cache=self.cache, key=key, on_done=self.on_done)
+
+
 def attack_model(
-    model: str, members: Path, non_members: Path, references: Sequence[str], *, seed: int = 0
+    model: str,
+    members: Path,
+    non_members: Path,
+    references: Sequence[str],
+    trained: Trained = Trained(),
+    *,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """name of attack -> AUC with interval and TPR at 1 and 10 % FPR, or why a figure cannot be given.
 
@@ -97,6 +133,9 @@ def attack_model(
     if len(rest):
         attacks["difficulty calibration"] = lambda: membership.calibrated(phi, rest)
         attacks["Attack-R"] = lambda: membership.attack_r(phi, rest)
+    if (shadows := trained.on(x, y, seed)) is not None:
+        attacks["LiRA online"] = lambda: membership.lira_online(phi, shadows.signals, shadows.inside)
+        attacks["BaVarIA"] = lambda: membership.bavaria(phi, shadows.signals, shadows.inside)
     if len(rest) >= 2:
         attacks["LiRA offline"] = lambda: membership.lira_offline(phi, rest)
         attacks["RMIA"] = lambda: membership.rmia(expit(phi), expit(rest), expit(outside), expit(beside))
@@ -104,6 +143,7 @@ def attack_model(
         "members": len(y_in),
         "non_members": int(kept.sum()),
         "references": len(rest),
+        "shadows": trained.count if trained.network is not None else 0,
         "attacks": {name: _figures(attack, truth) for name, attack in attacks.items()},
     }
 

@@ -104,7 +104,7 @@ def membership_table(rows: Mapping[str, Any]) -> RenderableType:
             rate = row[key]
             rates.append("not resolvable" if isinstance(rate, str) else f"{rate[0]:.3f}")
         table.add_row(name, f"{row['auc']:.3f}", f"{row['low']:.3f} to {row['high']:.3f}", *rates)
-    counts = f"{rows['members']} members, {rows['non_members']} non-members, {rows['references']} reference models"
+    counts = f"{rows['members']} members, {rows['non_members']} non-members, {rows['references']} references, {rows['shadows']} shadows"
     return Group(table, *notes, Text(counts, style="dim"))
 
 

@@ -127,6 +127,28 @@ def test_membership_runs_on_any_model(saved, capsys) -> None:
     assert all(len(line) <= 80 for line in capsys.readouterr().out.splitlines())
 
 
+def untrained() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(200, 64), nn.ReLU(), nn.Linear(64, 20))
+
+
+def test_shadow_models_are_trained_kept_and_used(saved, capsys, tmp_path) -> None:
+    arguments = ["membership", "--model", str(saved / "target.pt"), "--members", str(saved / "in.npz"), "--json"]
+    arguments += ["--non-members", str(saved / "out.npz"), "--shadows", "8", "--cache", str(tmp_path)]
+    named = f"{__name__}:untrained"
+    assert main([*arguments, "--shadow-network", named]) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert first["shadows"] == 8 and len(list(tmp_path.glob("*.npy"))) == 8
+    best = max(first["attacks"][name]["auc"] for name in ("LiRA online", "BaVarIA"))
+    assert best > first["attacks"]["LOSS"]["auc"] + 0.05
+    kept = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.npy")}
+    assert main([*arguments, "--shadow-network", named]) == 0
+    assert json.loads(capsys.readouterr().out) == first
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.npy")} == kept
+    for bad in (["--shadow-network", "math:cos"], ["--shadow-network", named, "--shadows", "2"]):
+        assert main([*arguments, *bad]) == 2
+
+
 @pytest.mark.parametrize("bad", ["nothing.pt", "no.such.module:f", "math:nothing"])
 def test_a_model_that_is_not_there_is_said_to_be(bad: str) -> None:
     with pytest.raises(AuditError, match="cannot be loaded"):

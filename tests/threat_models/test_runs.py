@@ -49,6 +49,7 @@ from threat_models.cli import main as framp_audit
 from threat_models.errors import AuditError, NotInView
 from threat_models.sources import subject_of_folder
 from threat_models.trials import Subject, attack_run
+from threat_models.trials.subject import References
 from threat_models.view import View
 
 
@@ -144,8 +145,10 @@ def _simulated(federation, dataset, rounds: int = 1, **more):
 def test_under_protection_no_attack_is_over_its_ceiling(private_run) -> None:
     subject, claim = subject_of_folder(private_run)
     assert claim.epsilon == pytest.approx(8, abs=0.02) and claim.mechanism == "gaussian"
-    results = attack_run(subject)
+    results = attack_run(replace(subject, references=References(4)))
     assert "violation" not in {row.leak for row in results}
+    shown = {row.words.split(",")[0] for row in results if row.id == "E1"}
+    assert shown >= {"LOSS", "LiRA online", "BaVarIA", "Attack-R", "RMIA", "quantile regression", "label-only"}
     assert all(row.ceiling is not None for row in results if row.asset == "record membership" and row.value is not None)
 
 

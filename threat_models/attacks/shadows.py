@@ -6,6 +6,7 @@ pool, under which one record's membership would say something of another's (arXi
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
+from threat_models.attacks.models import confidence
 from threat_models.errors import AuditError
 
 Trainer = Callable[[np.ndarray, int], np.ndarray]
@@ -30,6 +33,13 @@ class Shadows:
 
     inside: np.ndarray
     signals: np.ndarray
+
+    @property
+    def without(self) -> np.ndarray:
+        """(K // 2, n) signals of each record under models that did not train on it; each record has so many."""
+        outside = self.outside
+        order = np.argsort(np.isnan(outside), axis=0, kind="stable")[: len(outside) // 2]
+        return np.asarray(np.take_along_axis(outside, order, 0))
 
     @property
     def outside(self) -> np.ndarray:
@@ -77,6 +87,48 @@ def train_shadows(
             return Shadows(inside, np.stack(list(pool.map(one, range(count)))))
     finally:
         torch.set_num_threads(threads)
+
+
+def fitted(
+    start: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    steps: int = 150,
+    rate: float = 0.01,
+    batch: int = 128,
+    kept: Tensor | None = None,
+) -> Trainer:
+    """A trainer by Adam from one start; its signal is the logit-scaled confidence in every record.
+
+    Args:
+        start: is copied, not changed. kept: (n_parameters,) bool, the coordinates that a submodel has; all by default.
+    """
+
+    def train(rows: np.ndarray, seed: int) -> np.ndarray:
+        module, inside = copy.deepcopy(start).train(), torch.from_numpy(np.flatnonzero(rows))
+        optimizer = torch.optim.Adam(module.parameters(), rate)
+        generator = torch.Generator().manual_seed(seed)
+        for _ in range(steps):
+            chosen = inside[torch.randperm(len(inside), generator=generator)[:batch]]
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(module(x[chosen]), y[chosen]).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            if kept is not None:
+                _cut(module, kept)
+        with torch.no_grad():
+            return confidence(module.eval()(x), y)
+
+    return train
+
+
+def _cut(module: nn.Module, kept: Tensor) -> None:
+    """Sets what a submodel does not have to zero."""
+    at = 0
+    with torch.no_grad():
+        for value in module.parameters():
+            value.mul_(kept[at : at + value.numel()].view_as(value))
+            at += value.numel()
 
 
 def _cached(train: Trainer, rows: np.ndarray, seed: int, cache: Path | None, key: str) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 from threat_models import metrics
 from threat_models.attacks import membership, prototypes
 from threat_models.attacks.models import confidence, logits_and_features
+from threat_models.attacks.shadows import fitted, train_shadows
 from threat_models.errors import NotResolvable
 from threat_models.results import Result, judged, unseen
 from threat_models.trials.subject import Subject, pooled
@@ -47,7 +49,10 @@ def global_prototypes(subject: Subject) -> Iterator[Result]:
 
 
 def served_models(subject: Subject) -> Iterator[Result]:
-    """E1: LOSS, calibration by other clients' models, LiRA offline on the same, QMIA and label-only."""
+    """E1: LOSS, calibration by other clients' models, LiRA offline on the same, QMIA and label-only.
+
+    With references of the auditor's own also LiRA online, BaVarIA and Attack-R, for as many clients as time allows.
+    """
     view, names = subject.external, list(subject.external.released)
     ceiling = subject.ceiling(["update", "prototypes", "descriptor"]).auc
     scores: dict[str, dict[str, np.ndarray]] = {}
@@ -56,7 +61,8 @@ def served_models(subject: Subject) -> Iterator[Result]:
     for name in names:
         x, y, members[name] = subject.candidates(subject.dataset.clients[name])
         labels[name] = y.numpy()
-        for words, attack in _attacks(subject, name, x, y).items():
+        own = _shadowed(subject, name, x, y) if name in names[: _most(subject)] else {}
+        for words, attack in {**_attacks(subject, name, x, y), **own}.items():
             try:
                 scores.setdefault(words, {})[name] = attack()
             except NotResolvable as error:
@@ -82,6 +88,48 @@ def _attacks(subject: Subject, name: str, x: Tensor, y: Tensor) -> dict[str, Cal
     made["quantile regression"] = lambda: _quantile(subject, name, phi, x, y)
     made["label-only"] = lambda: _label_only(subject, name, x, y)
     return made
+
+
+MANY = 50_000
+"""Parameters from which on references are trained for `FEW` clients alone."""
+
+FEW = 4
+
+
+def _most(subject: Subject) -> int:
+    return len(subject.external.released) if subject.facts.network.n_parameters <= MANY else FEW
+
+
+def _shadowed(subject: Subject, name: str, x: Tensor, y: Tensor) -> dict[str, Callable[[], np.ndarray]]:
+    """Attacks with references that the auditor trains on halves of the candidates, from the mean of others' models."""
+    wanted, released = subject.references, subject.external.released
+    others = _others(subject, name)
+    if wanted.count < LEAST or not others:
+        return {}
+    network, own = subject.facts.network, _weights(subject, name)
+    start = network.as_module(torch.stack([_weights(subject, other) for other in others]).mean(0))
+    trainer = fitted(start, x, y, kept=own != 0)
+    place = list(released).index(name)
+    key = hashlib.sha256(own.numpy().tobytes() + x.numpy().tobytes() + y.numpy().tobytes()).hexdigest()
+    made = train_shadows(
+        trainer,
+        len(y),
+        wanted.count,
+        seed=1000 * place,
+        cache=wanted.cache,
+        key=key,
+        on_done=lambda done, total: wanted.on_done(place * total + done, _most(subject) * total),
+    )
+    phi = _confidence(subject, name, x, y)
+    return {
+        "LiRA online": lambda: membership.lira_online(phi, made.signals, made.inside),
+        "BaVarIA": lambda: membership.bavaria(phi, made.signals, made.inside),
+        "Attack-R": lambda: membership.attack_r(phi, made.without),
+    }
+
+
+LEAST = 4
+"""References with which a variance can be fitted on both sides."""
 
 
 def _weights(subject: Subject, name: str) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,11 +20,21 @@ from threat_models.results import Result, judged
 from threat_models.view import ClassSums, Log, Update, View
 
 
+@dataclass(frozen=True)
+class References:
+    """count: reference models for each client, 0 for none. cache: a folder where they are kept. on_done: progress."""
+
+    count: int = 0
+    cache: Path | None = None
+    on_done: Callable[[int, int], None] = lambda done, total: None
+
+
 @dataclass(frozen=True, eq=False)
 class Subject:
     """What is audited: public facts, the truth, the log, and the models that were released.
 
     natural: whether clients are sites of their own, whose records differ by more than their mix of classes.
+    references: how many models the auditor trains itself, to hold released ones against.
     """
 
     facts: Federation
@@ -31,6 +42,7 @@ class Subject:
     log: Log
     released: Mapping[str, np.ndarray]
     natural: bool = False
+    references: References = References()
 
     @cached_property
     def server(self) -> View:
