@@ -104,7 +104,8 @@ class AuditReport:
                     "bounds": [bound.as_row() for bound in each.bounds],
                     "refused": list(each.refused),
                     "canaries": dict(each.canaries),
-                    "by_m": [[m, value if math.isfinite(value) else None] for m, value in each.by_m],
+                    "by_m": [[m, _finite(value)] for m, value in each.by_m],
+                    "by_round": [[done, spent, _finite(value)] for done, spent, value in each.by_round],
                 }
             )
         return {
@@ -123,6 +124,10 @@ class AuditReport:
     def to_json(self) -> str:
         """Sorted and indented."""
         return json.dumps(self.as_rows(), indent=1, sort_keys=True, allow_nan=False)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def run_audit(

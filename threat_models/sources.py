@@ -35,8 +35,15 @@ def subject_of_folder(folder: Path, data_root: Path | None = None) -> tuple[Subj
     _require_whole(log, setup.federation.rounds if setup.exchanges else 0)
     released = {name: run.weights(name).weights.numpy() for name in setup.dataset.clients}
     named = make_config(assignments=files.config())
-    subject = Subject(setup.federation, setup.dataset, log, released, natural=not _made_up(named))
+    subject = Subject(
+        setup.federation, setup.dataset, log, released, natural=not _made_up(named), accuracy=_accuracy(summary)
+    )
     return subject, claim_of(subject, summary["privacy"])
+
+
+def _accuracy(summary: dict[str, Any]) -> float | None:
+    found = summary.get("accuracy", {}).get("local", {}).get("mean")
+    return float(found) if found is not None else None
 
 
 def _made_up(config: Config) -> bool:

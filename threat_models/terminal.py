@@ -62,20 +62,26 @@ def _figures(row: Mapping[str, Any]) -> tuple[str, str, str]:
 def plan_table(rows: Mapping[str, Any]) -> RenderableType:
     """By channel: what can be refuted."""
     table = _table(
-        "what an audit could refute", ("channel", "epsilon", "canaries", "needed", "reach", "parametric", "")
+        "what an audit could refute",
+        ("channel", "epsilon", "m", "needed", "reach", "assumes nothing", "Gaussian", "power, %", ""),
     )
     notes = []
     for name, row in rows["channels"].items():
         shown = [f"{row['epsilon']:.3f}", str(row["canaries"]), f"{row['guesses_needed']:,}"]
         shown += [f"{row['reach']:.2f}" if row["canaries"] else "–"]
+        expected = row.get("expected", {})
+        shown += [f"{max(expected[each] for each in expected if each != 'parametric'):.2f}" if expected else "–"]
         shown += ["–" if not row.get("parametric") else f"{row['parametric']:.2f}"]
-        table.add_row(name, *shown, "can refute" if row["can_refute"] else "cannot refute")
+        shown += [" ".join(f"{100 * value:.0f}" for value in row["power"].values()) if row["canaries"] else "–"]
+        table.add_row(name, *shown, "yes" if row["can_refute"] else "no")
         if row.get("why"):
             notes.append(Text(f"{name}: {row['why']}", style="dim"))
+    seconds = "" if rows["seconds"] is None else f", about {rows['seconds']:.0f} s"
     words = (
-        f"cost: {rows['runs']} run of {rows['rounds']} rounds with {rows['clients']} clients, and the attacks. "
-        "reach: the largest bound without an assumption; needed: right guesses to pass the claim; parametric: what the "
-        "Gaussian estimator shows of a true claim."
+        f"cost: {rows['runs']} run of {rows['rounds']} rounds with {rows['clients']} clients{seconds}, and attacks. "
+        "m: canaries; needed: right guesses to pass the claim; reach: the largest bound that assumes nothing. assumes "
+        "nothing, Gaussian: what each estimator shows of a true claim. power: how often the claim is refuted if there "
+        "is .9, .7, .5 of its noise. Last: whether any outcome could refute it."
     )
     if not rows["channels"]:
         return Text("nothing is claimed for any channel: there is no epsilon to refute, and attacks alone will run")
@@ -104,7 +110,8 @@ def membership_table(rows: Mapping[str, Any]) -> RenderableType:
             rate = row[key]
             rates.append("not resolvable" if isinstance(rate, str) else f"{rate[0]:.3f}")
         table.add_row(name, f"{row['auc']:.3f}", f"{row['low']:.3f} to {row['high']:.3f}", *rates)
-    counts = f"{rows['members']} members, {rows['non_members']} non-members, {rows['references']} references, {rows['shadows']} shadows"
+    counts = f"{rows['members']} members, {rows['non_members']} non-members"
+    counts += f", {rows['references']} references, {rows['shadows']} shadows"
     return Group(table, *notes, Text(counts, style="dim"))
 
 
@@ -118,9 +125,12 @@ def _table(title: str, names: Sequence[str]) -> Table:
             "chance",
             "ceiling",
             "canaries",
+            "m",
+            "assumes nothing",
+            "Gaussian",
+            "power, %",
             "needed",
             "reach",
-            "parametric",
         )
         table.add_column(name, justify="right" if right else "left")
     return table

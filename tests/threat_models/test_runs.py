@@ -442,7 +442,23 @@ def test_plans_and_lists_fit_the_terminal(capsys) -> None:
     assert all(len(line) <= 80 for line in capsys.readouterr().out.splitlines())
     assert framp_audit(["plan", "digits-secure", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
-    assert rows["channels"]["update"]["canaries"] == 650 and rows["channels"]["update"]["reach"] < 7
+    update = rows["channels"]["update"]
+    assert update["canaries"] == 650 and update["reach"] < 7 and 0 < rows["seconds"] < 600
+    assert update["power"]["0.5"] == 1.0 >= update["power"]["0.7"] >= update["power"]["0.9"]
+    assert 0 < update["expected"]["parametric"] < update["epsilon"] and update["interference"] == 0
+
+
+def test_a_plan_shares_alpha_as_the_audit_does(private_run, capsys) -> None:
+    assert framp_audit(["plan", str(private_run), "--canaries", "500", "--json"]) == 0
+    planned = json.loads(capsys.readouterr().out)["channels"]
+    subject, claim = subject_of_folder(private_run)
+    report = run_audit(subject, claim, AuditPlan(canaries=500, attacks=["A12"], replays=False))
+    found = {bound.estimator: bound for bound in report.channels["update"].bounds}
+    assert sum(bound.alpha for bound in found.values()) == pytest.approx(planned["update"]["alpha"])
+    assert {name: bound.r for name, bound in found.items() if bound.r} == planned["update"]["guesses"]
+    assert report.channels["update"].by_round[-1][:2] == (10, pytest.approx(planned["update"]["epsilon"], rel=1e-3))
+    spent = [row[1] for row in report.channels["update"].by_round]
+    assert spent == sorted(spent) and len(spent) == 4
 
 
 def test_partial_participation_and_cohorts_that_differ(tmp_path) -> None:

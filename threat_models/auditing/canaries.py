@@ -173,7 +173,12 @@ def _update_bound(federation: Federation) -> tuple[float, bool]:
 
 
 def scores(canaries: Canaries, view: View) -> np.ndarray:
-    """(m,) how much of each canary is in what was released, in units of its size, summed over rounds.
+    """(m,) `scores_by_round` after the last round."""
+    return list(scores_by_round(canaries, view).values())[-1]
+
+
+def scores_by_round(canaries: Canaries, view: View) -> dict[int, np.ndarray]:
+    """rounds done -> (m,) how much of each canary is in what was released so far, in units of its size.
 
     Without sampling and with noise of multiplier z in each of T rounds: N(0, T z^2) out, N(T, T z^2) in. With sampling
     the score of a round is its log likelihood ratio.
@@ -184,11 +189,14 @@ def scores(canaries: Canaries, view: View) -> np.ndarray:
     summed = view.facts.secure and canaries.channel == "update"
     released = _totals(canaries, view) if summed else _single(canaries, view)
     total = {name: np.zeros(len(each.places)) for name, each in canaries.clients.items()}
-    for (round_index, name), value in released.items():
-        each = canaries.clients[name]
-        found = each.sign(round_index) * value[each.places] / each.size
-        total[name] += _likelihood_ratio(found, view.facts) if each.sampling < 1 else found
-    return np.concatenate(list(total.values()))
+    after = {}
+    for round_index in sorted({place for place, _ in released}) or [0]:
+        for name, each in canaries.clients.items():
+            if (value := released.get((round_index, name))) is not None:
+                found = each.sign(round_index) * value[each.places] / each.size
+                total[name] = total[name] + (_likelihood_ratio(found, view.facts) if each.sampling < 1 else found)
+        after[round_index + 1] = np.concatenate(list(total.values()))
+    return after
 
 
 def _single(canaries: Canaries, view: View) -> dict[tuple[int, str], np.ndarray]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from framp_private import FederatedDataset, Federation, Options, Run, channel_costs, read_transcript, train
 from threat_models.adversaries import HonestServer
 from threat_models.auditing import canary_clients, registration
-from threat_models.auditing.canaries import Canaries, CanaryChannel, ClientCanaries, plant, scores
+from threat_models.auditing.canaries import Canaries, CanaryChannel, ClientCanaries, plant, scores_by_round
 from threat_models.auditing.claims_check import gaussian
 from threat_models.auditing.mislabelled import Mislabelled, mislabel
 from threat_models.claims import Bound, PrivacyClaim, Verdict, judge
@@ -26,6 +26,7 @@ from threat_models.view import View
 class ChannelAudit:
     """One channel's claim, the bounds that canaries gave, and the verdict; or why there were none.
 
+    by_m: (canaries, best bound). by_round: (rounds done, what the channel has spent, best bound): for pictures alone.
     part_of_run: whether what is tested is a part of the run as its claim counts it, so that its bounds hold for both.
     """
 
@@ -35,6 +36,7 @@ class ChannelAudit:
     refused: tuple[str, ...] = ()
     canaries: Mapping[str, Any] = field(default_factory=dict)
     by_m: tuple[tuple[int, float], ...] = ()
+    by_round: tuple[tuple[int, float, float], ...] = ()
     part_of_run: bool = True
 
 
@@ -100,17 +102,22 @@ def audit_channels(
     if not planted:
         return audits, {}
     black = mislabel(dataset, MISLABELLED, seed=seed + 7) if whole is not None else None
-    share = alpha / (len(planted) + (black is not None))
+    share = share_of(alpha, len(planted), whole is not None)
     registered = {
         name: registration.register(claims[name], len(each.coins), alpha=share) for name, each in planted.items()
     }
     view, run = _run(federation, black.dataset if black is not None else dataset, planted, on_round)
     for channel, each in planted.items():
-        audits[channel] = _judged(claims[channel], each, registered[channel], view, share)
+        audits[channel] = _judged(claims[channel], each, registered[channel], view, share, federation)
     ordered = {name: audits[name] for name in claims}
     if black is not None and whole is not None:
         ordered["released models"] = _black_box(whole, black, federation, run, share)
     return ordered, {"accuracy": run.summary["accuracy"]["local"]["mean"]}
+
+
+def share_of(alpha: float, channels: int, released: bool) -> float:
+    """Of alpha, what each channel with canaries and the released models get."""
+    return alpha / max(1, channels + released)
 
 
 def _canary_clients(
@@ -172,17 +179,40 @@ def _run(
 
 
 def _judged(
-    claim: PrivacyClaim, planted: Canaries, registered: registration.Registration, view: View, alpha: float
+    claim: PrivacyClaim,
+    planted: Canaries,
+    registered: registration.Registration,
+    view: View,
+    alpha: float,
+    federation: Federation,
 ) -> ChannelAudit:
     about = {"count": len(planted.coins), "digest": planted.digest, "holders": len(planted.clients)}
     try:
-        found = scores(planted, view)
+        by_round = scores_by_round(planted, view)
+        found = list(by_round.values())[-1]
         bounds, refused = registration.bounds(claim, registered, found, planted.coins)
     except (NotInView, AuditError) as error:
         return ChannelAudit(claim, refused=(f"canaries cannot be scored: {error}",), canaries=about)
     verdict = judge(claim, bounds, alpha)
     curve = _by_count(claim, planted.coins, found, alpha)
-    return ChannelAudit(claim, tuple(bounds), verdict, tuple(refused), about, curve)
+    spent = _by_round(federation, planted, by_round, claim.delta, alpha)
+    return ChannelAudit(claim, tuple(bounds), verdict, tuple(refused), about, curve, spent)
+
+
+def _by_round(
+    federation: Federation, planted: Canaries, scores: Mapping[int, np.ndarray], delta: float, alpha: float
+) -> tuple[tuple[int, float, float], ...]:
+    """(rounds done, what the channel alone has spent, best bound), at four points or fewer: for a picture."""
+    curve = []
+    for done in sorted({list(scores)[place * (len(scores) - 1) // 3] for place in range(4)}):
+        claim = channel_claims(replace(federation, rounds=done), delta)[planted.channel]
+        plan = registration.register(claim, len(planted.coins), alpha=alpha)
+        try:
+            bounds, _ = registration.bounds(claim, plan, scores[done], planted.coins)
+        except AuditError:
+            continue
+        curve.append((done, claim.epsilon, max(bound.value for bound in bounds)))
+    return tuple(curve)
 
 
 def _by_count(claim: PrivacyClaim, coins: np.ndarray, found: np.ndarray, alpha: float) -> tuple[tuple[int, float], ...]:

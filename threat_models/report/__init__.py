@@ -17,6 +17,7 @@ def render(rows: Mapping[str, Any]) -> str:
         figures.roc(rows),
         figures.epsilons(rows),
         figures.growth(rows),
+        figures.budget(rows),
         figures.ladder(rows),
         figures.reconstructions(rows),
     ]

@@ -125,6 +125,28 @@ def growth(rows: Mapping[str, Any]) -> Picture | None:
     return _picture("Bound by number of canaries", figure, f"{'; '.join(text)}. Dashed: the claims.")
 
 
+def budget(rows: Mapping[str, Any]) -> Picture | None:
+    """What each channel has spent after so many rounds, and the best lower bound by then."""
+    channels = [row for row in rows["claims"][1:] if row.get("by_round")]
+    if not channels:
+        return None
+    figure, axes = _axes(7.6, 3.2)
+    text = []
+    for place, row in enumerate(channels):
+        done, spent = [point[0] for point in row["by_round"]], [point[1] for point in row["by_round"]]
+        shown = [np.nan if point[2] is None else point[2] for point in row["by_round"]]
+        colour = PALETTE[place % len(PALETTE)]
+        axes.plot(done, spent, color=colour, linewidth=1.6, label=f"{row['channel']}, spent")
+        axes.plot(done, shown, color=colour, linestyle="", marker="o", markersize=5, label=f"{row['channel']}, bound")
+        words = ", ".join(f"{_number(b)} of {s:.2f} after {t}" for t, s, b in row["by_round"])
+        text.append(f"{row['channel']}: {words}")
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("rounds done")
+    axes.set_ylabel("epsilon")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=8)
+    return _picture("Budget over rounds", figure, f"{'; '.join(text)}. Lines: spent. Points: lower bounds by then.")
+
+
 def ladder(rows: Mapping[str, Any]) -> Picture | None:
     """PSNR of gradient inversion by noise, with the mean picture's."""
     found = next((row for row in rows["pictures"] if row["kind"] == "ladder"), None)

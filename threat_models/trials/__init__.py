@@ -15,12 +15,12 @@ from threat_models.errors import NotInView, NotResolvable
 from threat_models.results import Result, unseen
 from threat_models.trials.graphs import links_and_nodes
 from threat_models.trials.inversion import uploads
-from threat_models.trials.released import global_prototypes, present_anywhere, served_models
+from threat_models.trials.properties import from_descriptors, from_released
+from threat_models.trials.released import generated_model, global_prototypes, present_anywhere, served_models
 from threat_models.trials.server import (
     hypernetwork_leak,
     label_counts,
     membership_from_updates,
-    properties,
     reidentified,
     side_channels,
     single_record_classes,
@@ -55,7 +55,7 @@ TRIALS: Mapping[str, Entry] = {
         A5=(label_counts, "label distribution"),
         A6=(uploads, "record"),
         A7=(hypernetwork_leak, "update"),
-        A8=(properties, "client property"),
+        A8=(from_descriptors, "client property"),
         A9=(sources, "source of a record"),
         A10=(reidentified, "client identity"),
         A12=(side_channels, "classes held"),
@@ -65,12 +65,14 @@ TRIALS: Mapping[str, Entry] = {
         ("requests",),
         C3=(global_prototypes, "record membership"),
         C4=(present_anywhere, "class present anywhere"),
+        C5=(generated_model, "record membership"),
     ),
     **_entries(
         "external user",
         ("released_models",),
         A11=(links_and_nodes, "edge"),
         E1=(served_models, "record membership"),
+        E5=(from_released, "client property"),
     ),
 }
 """Trials that run on any recorded run, by id of the catalogue; of graphs A11 alone."""
@@ -108,4 +110,5 @@ def facts_of(subject: Subject) -> dict[str, Any]:
         "dataset": subject.dataset.name,
         "fingerprint": subject.dataset.fingerprint,
         "messages": len(subject.log),
+        **({"accuracy": subject.accuracy} if subject.accuracy is not None else {}),
     }

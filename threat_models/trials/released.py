@@ -48,6 +48,41 @@ def global_prototypes(subject: Subject) -> Iterator[Result]:
     yield pooled("C3", view, "record membership", scores, members, ceiling, "distance to the global prototype")
 
 
+OWN = 8
+"""Reference models that a client trains on halves of its own records."""
+
+
+def generated_model(subject: Subject) -> Iterator[Result]:
+    """C5: membership of others' records in the model that a client was sent, by references from its own records."""
+    view = subject.curious
+    own = view.adversary.clients[0]
+    weights, mask = view.generated()[own]
+    network, mine = subject.facts.network, subject.dataset.clients[own]
+    victims = [name for name in subject.dataset.clients if name != own][:MOST_VICTIMS]
+    if not victims:
+        raise NotResolvable("there is one client: nobody else has records")
+    asked = [subject.candidates(subject.dataset.clients[victim]) for victim in victims]
+    x, y = torch.cat([rows for rows, _, _ in asked]), torch.cat([rows for _, rows, _ in asked])
+    start, rng = network.as_module(subject.server.facts.theta_0 * mask), np.random.default_rng(0)
+    trained = fitted(start, torch.cat([mine.x[mine.train], x]), torch.cat([mine.y[mine.train], y]), kept=mask)
+    halves = [np.r_[rng.random(mine.n_train) < 0.5, np.zeros(len(y), bool)] for _ in range(OWN)]
+    outside = np.array([trained(half, seed)[mine.n_train :] for seed, half in enumerate(halves)])
+    phi = confidence(logits_and_features(network, weights, x)[0], y)
+    ends = np.cumsum([len(member) for *_, member in asked])[:-1]
+    ceiling = subject.ceiling(["update", "prototypes", "descriptor"]).auc
+    for words, scores in (
+        ("LiRA offline", membership.lira_offline(phi, outside)),
+        ("difficulty calibration", membership.calibrated(phi, outside)),
+    ):
+        by_client = dict(zip(victims, np.split(scores, ends), strict=True))
+        members = {victim: member for victim, (*_, member) in zip(victims, asked, strict=True)}
+        yield pooled("C5", view, "record membership", by_client, members, ceiling, f"{words}, own references")
+
+
+MOST_VICTIMS = 6
+"""Clients whose records a curious one asks about."""
+
+
 def served_models(subject: Subject) -> Iterator[Result]:
     """E1: LOSS, calibration by other clients' models, LiRA offline on the same, QMIA and label-only.
 

@@ -200,32 +200,6 @@ def hypernetwork_leak(subject: Subject) -> Iterator[Result]:
     )
 
 
-def properties(subject: Subject) -> Iterator[Result]:
-    """A8: whether a client holds much of class c, from the other clients' descriptors where it is known."""
-    rows = subject.server.descriptors()
-    names = list(rows)
-    known = np.array([rows[name] for name in names])
-    best: tuple[float, int, Estimate] | None = None
-    for label in range(subject.facts.network.n_classes):
-        share = np.array([shares(subject, name)[label] for name in names])
-        has_it = share > np.median(share)
-        if has_it.all() or not has_it.any() or min(has_it.sum(), (~has_it).sum()) < 3:
-            continue
-        scores = np.zeros(len(names))
-        for place in range(len(names)):
-            keep = np.arange(len(names)) != place
-            scores[place] = linkage.property_scores(known[keep], has_it[keep], known[[place]], strength=0.1)[0]
-        found = metrics.auc(scores, has_it, alpha=0.05 / subject.facts.network.n_classes)  # the worst of all is shown
-        if best is None or found.value > best[0]:
-            best = (found.value, label, found)
-    if best is None:
-        raise NotResolvable("no class splits the clients")
-    words = f"worst class {best[1]} of {subject.facts.network.n_classes}; record-level DP does not bound it"
-    yield judged(
-        "A8", subject.server.adversary.name, "client property", "AUC", best[2], baseline=0.5, ceiling=None, words=words
-    )
-
-
 def sources(subject: Subject) -> Iterator[Result]:
     """A9: at which client a record lies, by the least loss of trained models.
 

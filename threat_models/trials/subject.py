@@ -34,7 +34,8 @@ class Subject:
     """What is audited: public facts, the truth, the log, and the models that were released.
 
     natural: whether clients are sites of their own, whose records differ by more than their mix of classes.
-    references: how many models the auditor trains itself, to hold released ones against.
+    references: how many models the auditor trains itself, to hold released ones against. accuracy: the run's own, local
+    mean, where it is known.
     """
 
     facts: Federation
@@ -43,6 +44,7 @@ class Subject:
     released: Mapping[str, np.ndarray]
     natural: bool = False
     references: References = References()
+    accuracy: float | None = None
 
     @cached_property
     def server(self) -> View:
@@ -166,7 +168,7 @@ def pooled(
     truth = np.concatenate([members[name] for name in scores])
     groups = np.repeat(list(scores), [len(scores[name]) for name in scores])
     client = metrics.worst_group(together, truth, groups)
-    worst = {"client": client["group"], "auc": client["auc"]}
+    worst = {"client": client["group"], "auc": client["auc"], "surest record, p": _surest(together, truth)}
     if labels is not None:
         label = metrics.worst_group(together, truth, np.concatenate([labels[name] for name in scores]))
         worst |= {"class": label["group"], "its auc": label["auc"]}
@@ -183,6 +185,15 @@ def pooled(
         curve=_thinned(*metrics.roc(together, truth)),
         members=int(truth.sum()),
     )
+
+
+def _surest(scores: np.ndarray, members: np.ndarray) -> float:
+    """How often a non-member scores as high as the member that stands out most, by a permutation p-value.
+
+    Of the person who is exposed most an average says nothing; the value names nobody.
+    """
+    outside = scores[~members]
+    return round(float((1 + (outside >= scores[members].max()).sum()) / (1 + len(outside))), 5)
 
 
 def _thinned(fpr: np.ndarray, tpr: np.ndarray, most: int = 120) -> tuple[tuple[float, float], ...]:
