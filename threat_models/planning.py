@@ -87,6 +87,7 @@ def _row(tested: PrivacyClaim, m: int, alpha: float, size: int) -> dict[str, Any
     if gaussian:
         expected["parametric"] = _parametric(tested.epsilon, tested.delta, m, registered.alphas["parametric"])
     return {
+        "tested": tested.epsilon,
         "canaries": m,
         "alpha": alpha,
         "guesses": dict(registered.guesses),

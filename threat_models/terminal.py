@@ -63,7 +63,7 @@ def plan_table(rows: Mapping[str, Any]) -> RenderableType:
     """By channel: what can be refuted."""
     table = _table(
         "what an audit could refute",
-        ("channel", "epsilon", "m", "needed", "reach", "assumes nothing", "Gaussian", "power, %", ""),
+        ("channel", "epsilon", "m", "needed", "reach", "assumes nothing", "Gaussian", "power, %"),
     )
     notes = []
     for name, row in rows["channels"].items():
@@ -73,7 +73,11 @@ def plan_table(rows: Mapping[str, Any]) -> RenderableType:
         shown += [f"{max(expected[each] for each in expected if each != 'parametric'):.2f}" if expected else "–"]
         shown += ["–" if not row.get("parametric") else f"{row['parametric']:.2f}"]
         shown += [" ".join(f"{100 * value:.0f}" for value in row["power"].values()) if row["canaries"] else "–"]
-        table.add_row(name, *shown, "yes" if row["can_refute"] else "no")
+        table.add_row(name, *shown)
+        if row["canaries"] and not row["can_refute"]:
+            notes.append(Text(f"{name}: no outcome could refute this claim", style="dim"))
+        if row.get("tested", row["epsilon"]) != row["epsilon"]:
+            notes.append(Text(f"{name}: what is tested is one round's claim, epsilon {row['tested']:.3f}", style="dim"))
         if row.get("why"):
             notes.append(Text(f"{name}: {row['why']}", style="dim"))
     seconds = "" if rows["seconds"] is None else f", about {rows['seconds']:.0f} s"
@@ -81,7 +85,7 @@ def plan_table(rows: Mapping[str, Any]) -> RenderableType:
         f"cost: {rows['runs']} run of {rows['rounds']} rounds with {rows['clients']} clients{seconds}, and attacks. "
         "m: canaries; needed: right guesses to pass the claim; reach: the largest bound that assumes nothing. assumes "
         "nothing, Gaussian: what each estimator shows of a true claim. power: how often the claim is refuted if there "
-        "is .9, .7, .5 of its noise. Last: whether any outcome could refute it."
+        "is .9, .7, .5 of its noise."
     )
     if not rows["channels"]:
         return Text("nothing is claimed for any channel: there is no epsilon to refute, and attacks alone will run")
