@@ -24,7 +24,7 @@ from threat_models.auditing.planted import ChannelAudit, audit_channels
 from threat_models.auditing.replay import Finding, bounds
 from threat_models.claims import PrivacyClaim, Verdict, judge
 from threat_models.errors import AuditError, NotInView, NotResolvable
-from threat_models.results import Result
+from threat_models.results import Result, shared
 from threat_models.trials import Subject, attack_run, facts_of
 from threat_models.trials.inversion import pictures
 from threat_models.trials.released import LEAST
@@ -153,7 +153,7 @@ def run_audit(
         done.append(id)
         on_stage("attacks", len(done), 0)
 
-    results = attack_run(subject, plan.attacks, attacked)
+    results = shared(attack_run(subject, plan.attacks, attacked), plan.alpha / 2)
     notes: list[str] = []
     channels: dict[str, ChannelAudit] = {}
     facts: dict[str, Any] = facts_of(subject)
@@ -175,9 +175,10 @@ def run_audit(
         findings += masks_check.check_masks(subject.server)
     if plan.replays and not subject.graph:
         on_stage("replays", 0, 1)
-        more, why = _replayed(subject, plan)
+        more, measured, why = _replayed(subject, plan)
         findings += more
         notes += why
+        facts["mechanisms"] = [each.as_row() for each in measured]
         on_stage("replays", 1, 1)
     shown: list[dict[str, Any]] = []
     if plan.pictures and not subject.graph:
@@ -189,24 +190,31 @@ def run_audit(
     return AuditReport(source, plan, claim, verdict, channels, results, findings, facts, notes, shown)
 
 
-def _replayed(subject: Subject, plan: AuditPlan) -> tuple[list[Finding], list[str]]:
-    """Grey-box checks on the client with the largest budget; and why some could not be made."""
+MECHANISM_TRIALS = 20_000
+"""Of each mechanism alone: enough to see a tenth of its noise missing."""
+
+
+def _replayed(subject: Subject, plan: AuditPlan) -> tuple[list[Finding], list[noise_check.Measured], list[str]]:
+    """Grey-box checks on the client with the largest budget; what was measured; and why some could not be made."""
     facts: Federation = subject.facts
     client = max(facts.budgets, key=lambda name: facts.budgets[name])
     data = subject.dataset.clients[client]
     if not bounds(facts, client):
-        return [], ["no channel is noised by clients: there is nothing to replay"]
+        return [], [], ["no channel is noised by clients: there is nothing to replay"]
     if facts.secure and isinstance(facts.trainer, Summing):
         found = parts_check.check_parts(facts, client, data)
-        return found + parts_check.check_own_noise(facts, seed=plan.seed, alpha=plan.alpha / 50), []
+        return found + parts_check.check_own_noise(facts, seed=plan.seed, alpha=plan.alpha / 50), [], []
     if facts.secure:
-        return [], ["values are clipped and noised inside a secure sum of whole clients: see the canaries"]
+        return [], [], ["values are clipped and noised inside a secure sum of whole clients: see the canaries"]
     whole = replay_checks.mechanism(facts)
     found = replay_checks.check_neighbours(facts, client, data) + replay_checks.check_noise(whole, client, data)
     found += replay_checks.check_sampling(facts, client, data)
+    measured: list[noise_check.Measured] = []
     if facts.budgets[client] == 1 or facts.pullback.value == "server":
-        found += noise_check.check_scale(whole, client, data, seed=plan.seed, alpha=plan.alpha / 50)
-    return found, []
+        settings: dict[str, Any] = {"seed": plan.seed, "alpha": plan.alpha / 50, "least": MECHANISM_TRIALS}
+        measured = noise_check.measure(whole, client, data, **settings)
+        found += noise_check.findings(measured)
+    return found, measured, []
 
 
 def _verdict(

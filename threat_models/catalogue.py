@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from threat_models.adversaries import Capability
+
 
 @dataclass(frozen=True)
 class Attack:
@@ -25,9 +27,27 @@ class Attack:
     without: str
     with_defence: str
 
+    @property
+    def requires(self) -> tuple[Capability, ...]:
+        """What its adversary must be able to do; empty for the operator, who has the run itself."""
+        return _REQUIRES.get(self.id, _REQUIRES.get(self.id[0], ()))
+
     def as_row(self) -> dict[str, Any]:
         """For JSON."""
-        return asdict(self)
+        return {**asdict(self), "requires": list(self.requires)}
+
+
+_REQUIRES: dict[str, tuple[Capability, ...]] = {
+    "A": ("uploads",),
+    "A11": ("released_models",),
+    "B": ("sends",),
+    "C": ("requests",),
+    "C1": ("requests", "own_records"),
+    "D": ("own_records",),
+    "D5": ("uploads",),
+    "E": ("released_models",),
+}
+"""By family, or by attack where it needs something else."""
 
 
 SERVER, BAD, CLIENT, TOGETHER, USER, OPERATOR = (

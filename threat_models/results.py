@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
+
+from scipy.stats import norm
 
 from threat_models.metrics import Estimate
 
@@ -65,9 +68,7 @@ def judged(
     """A result of which more is worse: its leak follows from interval, chance and ceiling."""
     leak: Leak = "none"
     if ceiling is not None:
-        # 3.3 deviations and not 1.96: one in a thousand, so that all attacks of an audit share half of its alpha
-        surely = estimate.value - (estimate.value - estimate.low) * 3.3 / 1.96
-        leak = "violation" if surely > ceiling + 1e-9 else "bounded"
+        leak = _against(ceiling, estimate.value, estimate.low, DEVIATIONS)
     elif estimate.low > baseline + 1e-9:
         leak = "open"
     return Result(
@@ -86,6 +87,27 @@ def judged(
         curve,
         members,
     )
+
+
+DEVIATIONS = 3.3
+"""Over a ceiling by so many standard errors is a violation: one in a thousand, unless `shared` says otherwise."""
+
+
+def _against(ceiling: float, value: float, low: float, deviations: float) -> Leak:
+    return "violation" if value - (value - low) * deviations / 1.96 > ceiling + 1e-9 else "bounded"
+
+
+def shared(results: Sequence[Result], alpha: float) -> list[Result]:
+    """The same results, with all that have a ceiling judged so that one of them is called a violation wrongly with
+    chance `alpha` at most."""
+    tested = sum(row.ceiling is not None for row in results)
+    deviations = float(norm.isf(alpha / max(1, tested)))
+    return [
+        replace(row, leak=_against(row.ceiling, row.value, row.low, deviations))
+        if row.ceiling is not None and row.value is not None and row.low is not None
+        else row
+        for row in results
+    ]
 
 
 def unseen(id: str, adversary: str, asset: str, statistic: str, why: str) -> Result:

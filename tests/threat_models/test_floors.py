@@ -6,16 +6,28 @@ The larger families have files of their own: membership on released models, mali
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from framp_private import load_setup, make_config
+from framp_private import (
+    ClientData,
+    FederatedDataset,
+    Schema,
+    Streams,
+    TargetNetwork,
+    fedavg,
+    federate,
+    load_setup,
+    make_config,
+)
 from framp_private.crypto.homomorphic import Encryption, new_keys
 from framp_private.errors import FrampError
 from framp_private.federated.prototypes import local_prototypes
+from framp_private.models.graph import gcn
 from framp_private.protections import BFVSum, LocalGaussian
 from framp_private.randomness import Entropy
 from tests.tiny import tiny_dataset, tiny_federation
@@ -26,6 +38,7 @@ from threat_models.attacks.updates import source_by_loss, source_by_prototype
 from threat_models.auditing import canary_clients
 from threat_models.auditing.gaussian import auc_ceiling, mu_of
 from threat_models.auditing.mislabelled import mislabel
+from threat_models.trials import Subject, attack_run
 from threat_models.view import ClassSums, Update
 
 DATASET = tiny_dataset(4, 0)
@@ -114,12 +127,12 @@ def test_a9_sources_are_told_by_loss_and_by_prototype() -> None:
 
 
 def block_graph(seed: int = 0, n: int = 240):
-    """Nodes of 12 dense groups, of sizes that differ; features are noise around nothing."""
+    """Nodes of 12 dense groups, of sizes that differ; features are noise around nothing. With the groups at last."""
     rng = np.random.default_rng(seed)
     blocks = rng.choice(12, n, p=np.arange(1, 13) / 78)
     adjacency = np.triu((blocks[:, None] == blocks) & (rng.random((n, n)) < 0.8), 1)
     adjacency = adjacency | adjacency.T
-    return adjacency, rng.normal(size=(n, 8))
+    return adjacency, rng.normal(size=(n, 8)), blocks
 
 
 def posteriors(adjacency: np.ndarray, raw: np.ndarray) -> np.ndarray:
@@ -129,7 +142,7 @@ def posteriors(adjacency: np.ndarray, raw: np.ndarray) -> np.ndarray:
 
 
 def test_a11_degrees_show_in_posteriors_of_averages_and_not_without_edges() -> None:
-    adjacency, raw = block_graph()
+    adjacency, raw, _ = block_graph()
     degree = adjacency.sum(1)
     high = degree > np.median(degree)
     # an average over many neighbours is nearer to the mean of all: less sure, and so the sign of the score turns
@@ -163,11 +176,56 @@ def test_a11_nodes_that_were_trained_on_are_surer_with_and_without_their_neighbo
 
 
 def test_a11_links_by_a_distance_of_the_wrong_sign_miss() -> None:
-    adjacency, raw = block_graph(1)
+    adjacency, raw, _ = block_graph(1)
     pairs = np.array([(i, j) for i in range(0, 240, 2) for j in range(i + 1, 240, 3)])
     linked = adjacency[pairs[:, 0], pairs[:, 1]]
     scores = graphs.steal_links(posteriors(adjacency, raw), pairs)
     assert metrics.auc(scores, linked).value > 0.9 > metrics.auc(-scores, linked).value
+
+
+def test_a11_on_released_graph_models_links_and_nodes_are_told() -> None:
+    """The trial itself, on networks that fit their training nodes; with untrained ones it finds no node."""
+    rng = np.random.default_rng(3)
+    clients, released, young = {}, {}, {}
+    network = TargetNetwork(partial(gcn, 30, 4))
+    for name in ("a", "b"):
+        adjacency, _, blocks = block_graph(int(rng.integers(100)), n=160)
+        edges = torch.from_numpy(np.array(np.nonzero(adjacency)))
+        order = torch.from_numpy(rng.permutation(160))
+        data = ClientData(
+            torch.from_numpy(rng.normal(size=(160, 30))).float(),
+            torch.from_numpy(np.where(rng.random(160) < 0.7, blocks % 4, rng.integers(0, 4, 160))),
+            train=order[:80],
+            validation=order[:0],
+            test=order[80:],
+            edge_index=edges,
+        )
+        clients[name] = data
+        young[name] = network.initial_weights(Streams(0)).numpy()
+        released[name] = graph_fit(network, data).numpy()
+    dataset = FederatedDataset("graphs", Schema("graph", (30,), 4), clients, {})
+    federation = federate(
+        replace(fedavg(), trainer=replace(fedavg().trainer, batch_size=None)), network, ["a", "b"], rounds=1
+    )
+
+    def found(weights) -> dict[str, float]:
+        return {row.asset: row.value for row in attack_run(Subject(federation, dataset, [], weights), ["A11"])}
+
+    trained = found(released)
+    assert trained["edge"] > 0.7 and trained["node membership"] > 0.7
+    assert abs(found(young)["node membership"] - 0.5) < 0.1
+
+
+def graph_fit(network: TargetNetwork, data: ClientData, steps: int = 400) -> torch.Tensor:
+    torch.manual_seed(0)
+    network.load(network.initial_weights(Streams(0)))
+    optimizer = torch.optim.Adam(network.module.parameters(), 0.02)
+    for _ in range(steps):
+        network.gradient.zero_()
+        logits, _ = network.forward(data.x, data.edge_index)
+        nn.functional.cross_entropy(logits[data.train], data.y[data.train]).backward()
+        optimizer.step()
+    return network.weights.detach().clone()
 
 
 # -- clients

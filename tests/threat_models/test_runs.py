@@ -37,18 +37,19 @@ from framp_private.simulation import Simulation
 from tests.threat_models.mechanisms import TIGHT
 from tests.tiny import CLASSES, tiny_dataset, tiny_federation, tiny_method
 from threat_models import metrics
-from threat_models.adversaries import Coalition, CuriousClient, ExternalUser, HonestServer
+from threat_models.adversaries import Coalition, CuriousClient, ExternalUser, HonestServer, MaliciousServer
 from threat_models.attacks import updates
 from threat_models.attacks.released import artefacts
 from threat_models.audit import AuditPlan, run_audit
 from threat_models.auditing import canaries, f_dp, masks_check, one_run, parametric, registration
 from threat_models.auditing.gaussian import mu_of
 from threat_models.auditing.mislabelled import mislabel
+from threat_models.catalogue import CATALOGUE
 from threat_models.claims import PrivacyClaim
 from threat_models.cli import main as framp_audit
 from threat_models.errors import AuditError, NotInView
 from threat_models.sources import subject_of_folder
-from threat_models.trials import Subject, attack_run
+from threat_models.trials import TRIALS, Subject, attack_run
 from threat_models.trials.subject import References
 from threat_models.view import View
 
@@ -210,6 +211,22 @@ def test_who_sees_what(open_run) -> None:
             list(asked())
     both = View.of(Coalition((first,)), subject.facts, subject.log, subject.released)
     assert len(both.log) == len(subject.log) and "own_records" in both.adversary.capabilities
+
+
+def test_every_attack_of_the_catalogue_asks_for_what_its_adversary_has() -> None:
+    have = {
+        each.name: each.capabilities for each in (HonestServer(), MaliciousServer(), CuriousClient("a"), ExternalUser())
+    }
+    have["coalition"] = Coalition(("a",)).capabilities
+    for attack in CATALOGUE:
+        assert attack.adversary == "operator" or set(attack.requires) <= have[attack.adversary], attack.id
+        assert bool(attack.requires) is (attack.adversary != "operator")
+    assert {id: entry.adversary for id, entry in TRIALS.items()}.items() <= {
+        a.id: a.adversary for a in CATALOGUE
+    }.items()
+    for entry in TRIALS.values():  # who lacks a capability cannot run the trial
+        lacking = [name for name, able in have.items() if not set(entry.requires) & able]
+        assert entry.adversary not in lacking and lacking
 
 
 def test_a_view_that_was_cut_is_refused(open_run) -> None:
@@ -516,7 +533,7 @@ def test_single_records_and_sources_keep_under_the_ceiling_of_identification() -
 def test_an_attack_over_its_ceiling_refutes() -> None:
     from threat_models.audit import _verdict
     from threat_models.metrics import Estimate
-    from threat_models.results import judged
+    from threat_models.results import judged, shared
 
     claim = PrivacyClaim(1.0, 1e-5, "record", "add/remove", "gaussian", "this run alone")
     over = judged(
@@ -526,6 +543,13 @@ def test_an_attack_over_its_ceiling_refutes() -> None:
         "A1", "honest server", "record membership", "AUC", Estimate(0.6, 0.56, 0.64), baseline=0.5, ceiling=0.575
     )
     assert (over.leak, under.leak) == ("violation", "bounded")
+    close = judged(
+        "A1", "honest server", "record membership", "AUC", Estimate(0.615, 0.585, 0.645), baseline=0.5, ceiling=0.575
+    )
+    assert [row.leak for row in shared([close] * 20, 0.025)] == [
+        "bounded"
+    ] * 20  # 2.6 deviations, and twenty tests take 3.0
+    assert [row.leak for row in shared([close], 0.025)] == ["violation"]
     assert _verdict(claim, {}, [over], [], AuditPlan()).state == "refuted"
     assert _verdict(claim, {}, [under], [], AuditPlan()).state == "estimate_only"
 

@@ -8,6 +8,7 @@ The claim is that of one round, at delta 1e-5.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,12 +17,12 @@ import torch
 from torch import Tensor
 
 from framp_private import Client, ClientData, ClientState, Entropy, Federation, decode, decode_mask, messages
-from threat_models.auditing import parametric
+from threat_models.auditing import multi_run, parametric
 from threat_models.auditing.gaussian import epsilon_of
 from threat_models.auditing.replay import Finding, bounds, requests_of, values_of
 
 DELTA, MOST, LEAST = 1e-5, 4000, 1500
-"""delta of the claim; coordinates that carry canaries in one reply; canaries in all."""
+"""delta of the claim; coordinates that carry canaries in one reply; canaries in all, at least."""
 
 
 @dataclass(eq=False)
@@ -52,7 +53,14 @@ class _OnEveryCoordinate:
 
 
 def trials(
-    federation: Federation, client: str, data: ClientData, channel: str, *, seed: int, entropy: Entropy | None = None
+    federation: Federation,
+    client: str,
+    data: ClientData,
+    channel: str,
+    *,
+    seed: int,
+    entropy: Entropy | None = None,
+    least: int = LEAST,
 ) -> tuple[np.ndarray, np.ndarray]:
     """(m,) scores in units of the sensitivity, and (m,) coins, over as many fresh replies as it takes."""
     trainer: Any = federation.trainer
@@ -63,7 +71,7 @@ def trials(
     coins: list[np.ndarray] = []
     requests = requests_of(federation, client, 1)
     asked = requests[:1] if channel == "descriptor" else requests[-1:]
-    while sum(len(part) for part in scores) < LEAST:
+    while sum(len(part) for part in scores) < least:
         planted = _OnEveryCoordinate(channel, size, stepwise, generator)
         handler = Client(client, data, federation, entropy or Entropy(), plant=planted)
         reply, _ = handler.handle(asked[0], ClientState.new())
@@ -89,24 +97,62 @@ def _places(federation: Federation, request: bytes, size: int) -> np.ndarray:
     return np.arange(min(size, n))
 
 
-def check_scale(
-    federation: Federation, client: str, data: ClientData, *, seed: int = 0, alpha: float = 1e-3
-) -> list[Finding]:
-    """A finding for each channel whose claim of one round is refuted; alpha is shared by the channels.
+@dataclass(frozen=True)
+class Measured:
+    """One mechanism alone: epsilon of one step as claimed, and lower bounds from so many independent trials."""
+
+    channel: str
+    trials: int
+    claimed: float
+    bounds: Mapping[str, float]
+
+    def as_row(self) -> dict[str, Any]:
+        """For JSON: a bound that is infinite is null."""
+        shown = {name: value if math.isfinite(value) else None for name, value in self.bounds.items()}
+        return {"channel": self.channel, "trials": self.trials, "claimed": self.claimed, "bounds": shown}
+
+
+def measure(
+    federation: Federation, client: str, data: ClientData, *, seed: int = 0, alpha: float = 1e-3, least: int = LEAST
+) -> list[Measured]:
+    """Every noised channel by three estimators, which share alpha: Clopper-Pearson, GDP, parametric.
 
     Of one local step on all records (`replay_checks.mechanism`): a claim that amplification makes smaller is the
     ledger's, this is the mechanism's. Where clients generate their own weights, of one that holds the whole network.
+    The threshold of the first two is one half of a canary, whatever the scores are.
     """
     found = []
     noised = bounds(federation, client)
+    share = alpha / max(1, 3 * len(noised))
     for channel in noised:
-        scores, coins = trials(federation, client, data, channel, seed=seed)
-        claimed = 1 / _multiplier(federation, channel)
-        mu = parametric.mu_lower(scores, coins, alpha=alpha / len(noised))
-        if mu > claimed:
-            spent = "unbounded" if math.isinf(mu) else f"{epsilon_of(mu, DELTA):.2f}"
-            words = f"epsilon of one round is at least {spent}, claimed is {epsilon_of(claimed, DELTA):.2f}"
-            found.append(Finding("scale", channel, words))
+        scores, coins = trials(federation, client, data, channel, seed=seed, least=least)
+        called = scores > 0.5
+        counts = (int((called & ~coins).sum()), int((~coins).sum()), int((~called & coins).sum()), int(coins.sum()))
+        mu = parametric.mu_lower(scores, coins, alpha=share)
+        shown = {
+            "clopper-pearson": multi_run.lower_bound(*counts, delta=DELTA, alpha=share),
+            "gdp": multi_run.lower_bound_gaussian(*counts, declared="gaussian", delta=DELTA, alpha=share),
+            "parametric": epsilon_of(mu, DELTA),
+        }
+        claimed = epsilon_of(1 / _multiplier(federation, channel), DELTA)
+        found.append(Measured(channel, len(scores), claimed, shown))
+    return found
+
+
+def check_scale(federation: Federation, client: str, data: ClientData, **settings: Any) -> list[Finding]:
+    """A finding for each channel whose claim of one step is refuted; settings are those of `measure`."""
+    return findings(measure(federation, client, data, **settings))
+
+
+def findings(measured: Sequence[Measured]) -> list[Finding]:
+    """Of what was measured, what is over its claim."""
+    found = []
+    for each in measured:
+        best = max(each.bounds.values())
+        if best > each.claimed:
+            spent = "unbounded" if math.isinf(best) else f"{best:.2f}"
+            words = f"epsilon of one step is at least {spent}, claimed is {each.claimed:.2f}"
+            found.append(Finding("scale", each.channel, words))
     return found
 
 
