@@ -22,7 +22,7 @@ from threat_models.trials import TRIALS
 
 PAGE = Path(__file__).parent / "threat_model.md"
 BEGIN, END = "<!-- leaks: begin -->", "<!-- leaks: end -->"
-ORDER = ("not in view", "none", "bounded", "open", "violation")
+ORDER = ("not in view", "none", "bounded", "unclear", "open", "violation")
 
 
 def cells(rows: dict) -> dict[tuple[str, str], tuple[str, str]]:

@@ -25,7 +25,7 @@ from threat_models.auditing.replay import Finding, bounds
 from threat_models.claims import PrivacyClaim, Verdict, judge
 from threat_models.errors import AuditError, NotInView, NotResolvable
 from threat_models.results import Result, shared
-from threat_models.trials import Subject, attack_run, facts_of
+from threat_models.trials import Subject, attack_run, chosen, facts_of
 from threat_models.trials.inversion import pictures
 from threat_models.trials.released import LEAST
 from threat_models.trials.subject import References
@@ -148,36 +148,21 @@ def run_audit(
     trained = References(plan.references, cache, lambda done, total: on_stage("reference models", done, total))
     subject = replace(subject, references=trained)
     done: list[str] = []
+    asked = len(chosen(subject, plan.attacks))
 
     def attacked(id: str) -> None:
         done.append(id)
-        on_stage("attacks", len(done), 0)
+        on_stage("attacks", len(done), asked)
 
     results = shared(attack_run(subject, plan.attacks, attacked), plan.alpha / 2)
-    notes: list[str] = []
-    channels: dict[str, ChannelAudit] = {}
-    facts: dict[str, Any] = facts_of(subject)
-    if plan.canary_run and not subject.graph and math.isfinite(claim.epsilon):
-        channels, about = audit_channels(
-            subject.facts,
-            subject.dataset,
-            delta=claim.delta,
-            alpha=plan.alpha / 2,
-            canaries=plan.canaries,
-            seed=plan.seed,
-            whole=claim if claim.unit == "record" else None,
-            on_round=lambda t, total: on_stage("run with canaries", t, total),
-        )
-        facts |= {f"canary_{name}": value for name, value in about.items()}
-        notes += [f"{name}: {why}" for name, each in channels.items() for why in each.refused]
+    channels, facts, notes = _with_canaries(subject, claim, plan, on_stage)
     findings = list(claims_check.check_claim(subject.facts, claim)) if math.isfinite(claim.epsilon) else []
     if masks_check.masked(subject.facts):
         findings += masks_check.check_masks(subject.server)
     if plan.replays and not subject.graph:
         on_stage("replays", 0, 1)
         more, measured, why = _replayed(subject, plan)
-        findings += more
-        notes += why
+        findings, notes = findings + more, notes + why
         facts["mechanisms"] = [each.as_row() for each in measured]
         on_stage("replays", 1, 1)
     shown: list[dict[str, Any]] = []
@@ -188,6 +173,27 @@ def run_audit(
             notes.append(f"no reconstructed pictures: {error}")
     verdict = _verdict(claim, channels, results, findings, plan)
     return AuditReport(source, plan, claim, verdict, channels, results, findings, facts, notes, shown)
+
+
+def _with_canaries(
+    subject: Subject, claim: PrivacyClaim, plan: AuditPlan, on_stage: OnStage
+) -> tuple[dict[str, ChannelAudit], dict[str, Any], list[str]]:
+    """Channels' audits, facts of the subject and of the run with canaries, and why a channel has none."""
+    facts: dict[str, Any] = facts_of(subject)
+    if not plan.canary_run or subject.graph or not math.isfinite(claim.epsilon):
+        return {}, facts, []
+    channels, about = audit_channels(
+        subject.facts,
+        subject.dataset,
+        delta=claim.delta,
+        alpha=plan.alpha / 2,
+        canaries=plan.canaries,
+        seed=plan.seed,
+        whole=claim if claim.unit == "record" else None,
+        on_round=lambda t, total: on_stage("run with canaries", t, total),
+    )
+    facts |= {f"canary_{name}": value for name, value in about.items()}
+    return channels, facts, [f"{name}: {why}" for name, each in channels.items() for why in each.refused]
 
 
 MECHANISM_TRIALS = 20_000

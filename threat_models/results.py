@@ -11,9 +11,10 @@ from scipy.stats import norm
 
 from threat_models.metrics import Estimate
 
-Leak = Literal["none", "bounded", "open", "violation"]
-"""none: not in the view, or no better than chance. bounded: under a ceiling that the claim gives. open: better than
-chance and nothing bounds it. violation: surely over the ceiling."""
+Leak = Literal["none", "bounded", "unclear", "open", "violation"]
+"""none: not in the view, or no better than chance. bounded: under a ceiling that the claim gives. unclear: over chance
+by more than one would expect, but not surely, and nothing bounds it. open: surely better than chance, and nothing
+bounds it. violation: surely over the ceiling."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,8 @@ def judged(
         leak = _against(ceiling, estimate.value, estimate.low, DEVIATIONS)
     elif estimate.low > baseline + 1e-9:
         leak = "open"
+    elif estimate.value - baseline > UNCLEAR * (estimate.value - estimate.low) / 1.96 + 1e-9:
+        leak = "unclear"
     return Result(
         id,
         adversary,
@@ -88,6 +91,9 @@ def judged(
         members,
     )
 
+
+UNCLEAR = 1.28
+"""Standard errors over chance from which on a figure is not called none: one in ten by chance."""
 
 DEVIATIONS = 3.3
 """Over a ceiling by so many standard errors is a violation: one in a thousand, unless `shared` says otherwise."""

@@ -12,16 +12,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.special import expit
 from torch import Tensor
 
 from threat_models import metrics
-from threat_models.attacks import membership
-from threat_models.attacks.models import confidence
+from threat_models.attacks.on_model import Model, Records, attacks_on
 from threat_models.attacks.shadows import OnDone, Shadows, fitted, train_shadows
 from threat_models.errors import AuditError, NotResolvable
-
-Model = Callable[[Tensor], Tensor]
 
 
 def load_model(place: str) -> Model:
@@ -102,48 +98,21 @@ def attack_model(
     Half of the non-members fit the quantile regression, and the other half is attacked, in every attack.
     """
     target = load_model(model)
-    x_in, y_in = load_records(members)
-    x_out, y_out = load_records(non_members)
-    aside, kept = torch.arange(len(y_out)) % 2 == 0, torch.arange(len(y_out)) % 2 == 1
-    if x_in.shape[1:] != x_out.shape[1:]:
-        raise AuditError(f"members have shape {tuple(x_in.shape[1:])}, non-members {tuple(x_out.shape[1:])}")
-    x, y = torch.cat([x_in, x_out[kept]]), torch.cat([y_in, y_out[kept]])
-    truth = np.arange(len(y)) < len(y_in)
-    _check_fit(target, x, y, x_out[aside], y_out[aside])
-    with torch.no_grad():
-        phi, outside = confidence(target(x), y), confidence(target(x_out[aside]), y_out[aside])
-        known = [load_model(each) for each in references]
-        rest = np.array([confidence(each(x), y) for each in known])
-        beside = np.array([confidence(each(x_out[aside]), y_out[aside]) for each in known])
-
-    def predict(rows: np.ndarray) -> np.ndarray:
-        with torch.no_grad():
-            return np.asarray(target(torch.from_numpy(rows)).argmax(1).numpy())
-
-    def columns(rows: Tensor, labels: Tensor) -> np.ndarray:
-        return np.asarray(np.c_[rows.flatten(1).numpy(), labels.numpy()])
-
-    attacks: dict[str, Callable[[], np.ndarray]] = {
-        "LOSS": lambda: membership.loss(phi),
-        "quantile regression": lambda: membership.quantile_regression(
-            phi, columns(x, y), outside, columns(x_out[aside], y_out[aside]), seed=seed
-        ),
-        "label-only": lambda: membership.label_only(predict, x.numpy(), y.numpy(), scale=float(x.std()) / 2, seed=seed),
-    }
-    if len(rest):
-        attacks["difficulty calibration"] = lambda: membership.calibrated(phi, rest)
-        attacks["Attack-R"] = lambda: membership.attack_r(phi, rest)
-    if (shadows := trained.on(x, y, seed)) is not None:
-        attacks["LiRA online"] = lambda: membership.lira_online(phi, shadows.signals, shadows.inside)
-        attacks["BaVarIA"] = lambda: membership.bavaria(phi, shadows.signals, shadows.inside)
-    if len(rest) >= 2:
-        attacks["LiRA offline"] = lambda: membership.lira_offline(phi, rest)
-        attacks["RMIA"] = lambda: membership.rmia(expit(phi), expit(rest), expit(outside), expit(beside))
+    inside, out = Records(*load_records(members)), Records(*load_records(non_members))
+    if inside.x.shape[1:] != out.x.shape[1:]:
+        raise AuditError(f"members have shape {tuple(inside.x.shape[1:])}, non-members {tuple(out.x.shape[1:])}")
+    aside, kept = Records(out.x[::2], out.y[::2]), Records(out.x[1::2], out.y[1::2])
+    asked = Records(torch.cat([inside.x, kept.x]), torch.cat([inside.y, kept.y]))
+    _check_fit(target, asked.x, asked.y, aside.x, aside.y)
+    shadows, known = trained.on(asked.x, asked.y, seed), [load_model(each) for each in references]
+    scale = float(asked.x.std()) / 2
+    attacks = attacks_on(target, asked, aside, known, shadows, scale=scale, seed=seed)
+    truth = np.arange(len(asked.y)) < len(inside.y)
     return {
-        "members": len(y_in),
-        "non_members": int(kept.sum()),
-        "references": len(rest),
-        "shadows": trained.count if trained.network is not None else 0,
+        "members": len(inside.y),
+        "non_members": len(kept.y),
+        "references": len(known),
+        "shadows": 0 if shadows is None else len(shadows.inside),
         "attacks": {name: _figures(attack, truth) for name, attack in attacks.items()},
     }
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 WIDTH = 80
-_COLOURS = {"refuted": "bold red", "violation": "bold red", "open": "yellow", "bounded": "green"}
+_COLOURS = {"refuted": "bold red", "violation": "bold red", "open": "yellow", "unclear": "yellow", "bounded": "green"}
 
 
 def audit_table(rows: Mapping[str, Any], folder: Path) -> RenderableType:
@@ -24,7 +24,9 @@ def audit_table(rows: Mapping[str, Any], folder: Path) -> RenderableType:
     attacks = _table("attacks", ("id", "by", "asset, or how", "statistic", "value", "chance", "ceiling", "leak"))
     for row in rows["attacks"]:
         leak = Text(row["leak"], _COLOURS.get(row["leak"], "dim"))
-        asset = row["words"].split(",")[0] if row["id"] in ("A1", "E1") and row["value"] is not None else row["asset"]
+        asset = (
+            row["words"].split(",")[0] if row["id"] in ("A1", "C5", "E1") and row["value"] is not None else row["asset"]
+        )
         attacks.add_row(row["id"], row["adversary"].split()[-1], asset, row["statistic"], *_figures(row), leak)
     parts: list[RenderableType] = [claims, attacks]
     if rows["findings"]:

@@ -36,7 +36,7 @@ def render(rows: Mapping[str, Any]) -> str:
     )
 
 
-_ORDER = ("none", "bounded", "open", "violation")
+_ORDER = ("none", "bounded", "unclear", "open", "violation")
 
 
 def leak_matrix(rows: Mapping[str, Any]) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def leak_matrix(rows: Mapping[str, Any]) -> dict[str, Any]:
         key = (row["adversary"], row["asset"])
         leak = "not in view" if row["value"] is None else row["leak"]
         before = cells.get(key, ("not in view", ""))
-        rank = (-1, *range(4))[("not in view", *_ORDER).index(leak)]
-        if rank >= (-1, *range(4))[("not in view", *_ORDER).index(before[0])]:
+        rank = (-1, *range(5))[("not in view", *_ORDER).index(leak)]
+        if rank >= (-1, *range(5))[("not in view", *_ORDER).index(before[0])]:
             cells[key] = (leak, row["id"])
     return {"adversaries": adversaries, "assets": assets, "cells": cells}

@@ -78,6 +78,15 @@ TRIALS: Mapping[str, Entry] = {
 """Trials that run on any recorded run, by id of the catalogue; of graphs A11 alone."""
 
 
+def chosen(subject: Subject, wanted: Sequence[str] | None) -> list[str]:
+    """The trials that run on a subject: those that are wanted, of graphs A11 alone and of anything else not A11."""
+    return [
+        id
+        for id, entry in TRIALS.items()
+        if (wanted is None or id in wanted or entry.adversary in wanted) and subject.graph is (id == "A11")
+    ]
+
+
 def attack_run(
     subject: Subject, wanted: Sequence[str] | None = None, on_done: Callable[[str], None] = lambda id: None
 ) -> list[Result]:
@@ -87,11 +96,8 @@ def attack_run(
         wanted: ids or names of adversaries; None for all.
     """
     found: list[Result] = []
-    for id, entry in TRIALS.items():
-        if wanted is not None and id not in wanted and entry.adversary not in wanted:
-            continue
-        if subject.graph is not (id == "A11"):
-            continue
+    for id in chosen(subject, wanted):
+        entry = TRIALS[id]
         try:
             subject.view_of(entry.adversary).require(*entry.requires)
             for result in entry.run(subject):

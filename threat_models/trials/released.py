@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
-from scipy.special import expit
 from torch import Tensor
 
 from threat_models import metrics
 from threat_models.attacks import membership, prototypes
 from threat_models.attacks.models import confidence, logits_and_features
-from threat_models.attacks.shadows import fitted, train_shadows
+from threat_models.attacks.on_model import Attack, Model, Records, attacks_on
+from threat_models.attacks.shadows import Shadows, fitted, train_shadows
 from threat_models.errors import NotResolvable
 from threat_models.results import Result, judged, unseen
 from threat_models.trials.subject import Subject, pooled
@@ -84,9 +84,9 @@ MOST_VICTIMS = 6
 
 
 def served_models(subject: Subject) -> Iterator[Result]:
-    """E1: LOSS, calibration by other clients' models, LiRA offline on the same, QMIA and label-only.
+    """E1: every attack on the model that each client is served, other clients' models being references.
 
-    With references of the auditor's own also LiRA online, BaVarIA and Attack-R, for as many clients as time allows.
+    With models of the auditor's own also LiRA online, BaVarIA and Attack-R, for as many clients as time allows.
     """
     view, names = subject.external, list(subject.external.released)
     ceiling = subject.ceiling(["update", "prototypes", "descriptor"]).auc
@@ -96,8 +96,7 @@ def served_models(subject: Subject) -> Iterator[Result]:
     for name in names:
         x, y, members[name] = subject.candidates(subject.dataset.clients[name])
         labels[name] = y.numpy()
-        own = _shadowed(subject, name, x, y) if name in names[: _most(subject)] else {}
-        for words, attack in {**_attacks(subject, name, x, y), **own}.items():
+        for words, attack in _attacks(subject, name, Records(x, y)).items():
             try:
                 scores.setdefault(words, {})[name] = attack()
             except NotResolvable as error:
@@ -111,97 +110,51 @@ def served_models(subject: Subject) -> Iterator[Result]:
             yield unseen("E1", view.adversary.name, "record membership", "AUC", f"{words}: {error}")
 
 
-def _attacks(subject: Subject, name: str, x: Tensor, y: Tensor) -> dict[str, Callable[[], np.ndarray]]:
-    """Scores of a client's candidates under its released model, by attack."""
-    phi, others = _confidence(subject, name, x, y), _others(subject, name)
-    rest = np.array([_confidence(subject, other, x, y) for other in others])
-    made: dict[str, Callable[[], np.ndarray]] = {"LOSS": lambda: membership.loss(phi)}
-    if len(rest) >= 2:
-        made["difficulty calibration"] = lambda: membership.calibrated(phi, rest)
-        made["LiRA offline"] = lambda: membership.lira_offline(phi, rest)
-        made["RMIA"] = lambda: _rmia(subject, name, phi, rest)
-    made["quantile regression"] = lambda: _quantile(subject, name, phi, x, y)
-    made["label-only"] = lambda: _label_only(subject, name, x, y)
-    return made
-
-
-MANY = 50_000
-"""Parameters from which on references are trained for `FEW` clients alone."""
-
-FEW = 4
-
-
-def _most(subject: Subject) -> int:
-    return len(subject.external.released) if subject.facts.network.n_parameters <= MANY else FEW
-
-
-def _shadowed(subject: Subject, name: str, x: Tensor, y: Tensor) -> dict[str, Callable[[], np.ndarray]]:
-    """Attacks with references that the auditor trains on halves of the candidates, from the mean of others' models."""
-    wanted, released = subject.references, subject.external.released
-    others = _others(subject, name)
-    if wanted.count < LEAST or not others:
-        return {}
-    network, own = subject.facts.network, _weights(subject, name)
-    start = network.as_module(torch.stack([_weights(subject, other) for other in others]).mean(0))
-    trainer = fitted(start, x, y, kept=own != 0)
-    place = list(released).index(name)
-    key = hashlib.sha256(own.numpy().tobytes() + x.numpy().tobytes() + y.numpy().tobytes()).hexdigest()
-    made = train_shadows(
-        trainer,
-        len(y),
-        wanted.count,
-        seed=1000 * place,
-        cache=wanted.cache,
-        key=key,
-        on_done=lambda done, total: wanted.on_done(place * total + done, _most(subject) * total),
+def _attacks(subject: Subject, name: str, asked: Records) -> Mapping[str, Attack]:
+    """On a client's released model; where all get the same one, others' are no references."""
+    released = subject.external.released
+    others = [other for other in released if not np.array_equal(released[other], released[name])]
+    return attacks_on(
+        _model(subject, name),
+        asked,
+        Records(*subject.others_test(name)),
+        [_model(subject, other) for other in others] if len(others) > 1 else [],
+        _shadowed(subject, name, others, asked),
+        scale=float(asked.x.std()),
+        copies=16,
     )
-    phi = _confidence(subject, name, x, y)
-    return {
-        "LiRA online": lambda: membership.lira_online(phi, made.signals, made.inside),
-        "BaVarIA": lambda: membership.bavaria(phi, made.signals, made.inside),
-        "Attack-R": lambda: membership.attack_r(phi, made.without),
-    }
-
-
-LEAST = 4
-"""References with which a variance can be fitted on both sides."""
 
 
 def _weights(subject: Subject, name: str) -> Tensor:
     return torch.from_numpy(subject.external.released[name].copy())
 
 
-def _confidence(subject: Subject, name: str, x: Tensor, y: Tensor) -> np.ndarray:
-    return confidence(logits_and_features(subject.facts.network, _weights(subject, name), x)[0], y)
+def _model(subject: Subject, name: str) -> Model:
+    return lambda rows: logits_and_features(subject.facts.network, _weights(subject, name), rows)[0]
 
 
-def _rmia(subject: Subject, name: str, phi: np.ndarray, rest: np.ndarray) -> np.ndarray:
-    """The population are other clients' test records; a probability is the logistic of its log odds."""
-    x, y = subject.others_test(name)
-    own = _confidence(subject, name, x, y)
-    others = np.array([_confidence(subject, other, x, y) for other in _others(subject, name)])
-    return membership.rmia(expit(phi), expit(rest), expit(own), expit(others))
+MANY, FEW, LEAST = 50_000, 4, 4
+"""Parameters from which on models are trained for few clients alone; how many; and the least number of models, with
+which a variance can be fitted on both sides."""
 
 
-def _others(subject: Subject, name: str) -> list[str]:
-    """Clients whose released model is another one: where all get the same, there are no references."""
-    released = subject.external.released
-    return [other for other in released if not np.array_equal(released[other], released[name])]
-
-
-def _quantile(subject: Subject, name: str, phi: np.ndarray, x: Tensor, y: Tensor) -> np.ndarray:
-    other_x, other_y = subject.others_test(name)
-    outside = _confidence(subject, name, other_x, other_y)
-
-    def features(rows: Tensor, own: Tensor) -> np.ndarray:
-        return np.asarray(np.c_[rows.flatten(1).numpy(), own.numpy()])
-
-    return membership.quantile_regression(phi, features(x, y), outside, features(other_x, other_y))
-
-
-def _label_only(subject: Subject, name: str, x: Tensor, y: Tensor) -> np.ndarray:
-    def predict(rows: np.ndarray) -> np.ndarray:
-        logits, _ = logits_and_features(subject.facts.network, _weights(subject, name), torch.from_numpy(rows))
-        return np.asarray(logits.argmax(1).numpy())
-
-    return membership.label_only(predict, x.numpy(), y.numpy(), scale=float(x.std()), copies=16)
+def _shadowed(subject: Subject, name: str, others: Sequence[str], asked: Records) -> Shadows | None:
+    """Models that the auditor trains on halves of what is asked, from the mean of others' released ones."""
+    wanted, network, names = subject.references, subject.facts.network, list(subject.external.released)
+    most = len(names) if network.n_parameters <= MANY else FEW
+    place = names.index(name)
+    if wanted.count < LEAST or not others or place >= most:
+        return None
+    own = _weights(subject, name)
+    start = torch.stack([_weights(subject, other) for other in others]).mean(0)
+    parts = (own, start, asked.x, asked.y)
+    key = hashlib.sha256(b"".join(part.numpy().tobytes() for part in parts)).hexdigest()
+    return train_shadows(
+        fitted(network.as_module(start), asked.x, asked.y, kept=own != 0),
+        len(asked.y),
+        wanted.count,
+        seed=1000 * place,
+        cache=wanted.cache,
+        key=key,
+        on_done=lambda done, total: wanted.on_done(place * total + done, most * total),
+    )
