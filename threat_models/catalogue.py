@@ -1,6 +1,6 @@
 """All attacks: who makes them on what, from which formula and source, at what cost, and what to expect.
 
-`run` says where they run: on any recorded run (`framp-audit run`), or as a function of `threat_models.attacks` that
+`where` says where they run: on any recorded run (`framp-audit run`), or as a function of `threat_models.attacks` that
 needs more than a run leaves (a query, a crafted message, a choice of records).
 """
 
@@ -67,12 +67,12 @@ CATALOGUE: tuple[Attack, ...] = (
     Attack("A3", "prototype inversion", SERVER, "single record", RUN, "argmin |h(x) - p|", "this project", "a distance a candidate", "a class of one: the representation itself", "top-1 <= Phi(Phi^-1(1/N) + mu)"),
     Attack("A4", "round difference", SERVER, "added record", "attacks.prototypes.added_record", "sum_{t+1} - sum_t", "arXiv 1805.04049", "one subtraction", "the added representation, to float32", "error sigma sqrt 2 a coordinate"),
     Attack("A5", "label distribution", SERVER, "label distribution", RUN, "counts; mean softmax - g_bias", "arXiv 2105.09369", "none", "total variation 0 by counts, .015 by gradient", "blurred by noise; hidden by encryption"),
-    Attack("A6", "gradient inversion: DLG, cosine, analytic linear, FedAvg", SERVER, "record", "attacks.inversion", "|grad l(x) - g|^2; 1 - cos; G_W / G_b", "arXiv 1906.08935; 2003.14053; 2206.12395", "hundreds of double backward passes", "PSNR over 60 dB at a batch of one", "noise .1 of the clip: under the mean picture"),
+    Attack("A6", "gradient inversion: DLG, cosine, analytic linear, FedAvg", SERVER, "record", RUN, "|grad l(x) - g|^2; 1 - cos; G_W / G_b", "arXiv 1906.08935; 2003.14053; 2206.12395", "hundreds of double backward passes", "PSNR over 60 dB at a batch of one", "noise .1 of the clip: under the mean picture"),
     Attack("A7", "hypernetwork leak", SERVER, "update", "attacks.hypernetwork", "grad of bias = grad of theta; rank-one SVD", "this project", "none; one SVD", "difference 0", "no defence but DP or sums"),
     Attack("A8", "property inference", SERVER, "client property", RUN, "logistic regression on descriptors", "arXiv 1805.04049; 2106.03699", "one fit", "AUC by property, n_leaked", "record-level DP does not bound it"),
     Attack("A9", "source inference", SERVER, "source of a record", RUN, "argmin_k l(theta_k, x)", "arXiv 2109.05659", "a forward pass a client", "67 % of 10 published", "1/K behind a secure sum"),
     Attack("A10", "re-identification over rounds", SERVER, "client identity", RUN, "cosine of uploads", "this project", "one product", "near 1", "1/N under noise and fresh pseudonyms"),
-    Attack("A11", "links, nodes and degrees of graphs", USER, "edge, node", "attacks.graphs", "distance of posteriors", "arXiv 2005.02131; 2101.06570", "a distance a pair", "AUC over .95 published", "bounded by edge- or node-level DP"),
+    Attack("A11", "links, nodes and degrees of graphs", USER, "edge, node", RUN, "distance of posteriors", "arXiv 2005.02131; 2101.06570", "a distance a pair", "AUC over .95 published", "bounded by edge- or node-level DP"),
     Attack("A12", "side channels: sizes, empty rows", SERVER, "classes held", RUN, "mutual information, shuffled pairs", "this project", "none", "empty rows: exact", "every size alike, every row noised"),
     Attack("B1", "gradient suppression, model inconsistency", BAD, "one client's update", "attacks.malicious.suppressed", "a dead layer to all but one", "arXiv 2111.07380", "a crafted request", "the sum is the victim's update", "one request for all, or refused; DP holds"),
     Attack("B2", "imprint (Robbing the Fed)", BAD, "record", "attacks.malicious.imprint", "x = (G_W[i] - G_W[i+1]) / (G_b[i] - G_b[i+1])", "arXiv 2110.13057", "a crafted layer", "records of a whole batch", "noise of DP"),
@@ -106,7 +106,7 @@ CATALOGUE: tuple[Attack, ...] = (
     Attack("F1", "embedding-space canaries", OPERATOR, "prototype noise", RUN, "released - background, by coordinate", "arXiv 2302.03098", "one run", "unbounded", "epsilon bound under the claim"),
     Attack("F2", "gradient canaries", OPERATOR, "update noise", RUN, "the same, at the clip", "arXiv 2305.08846", "one run", "unbounded", "epsilon bound under the claim"),
     Attack("F3", "canary clients", OPERATOR, "client-level noise", RUN, "cosine with a client's direction", "arXiv 2302.03098", "one run", "unbounded", "epsilon bound under the claim"),
-    Attack("F4", "mislabelled records", OPERATOR, "black-box membership", "auditing.mislabelled", "LOSS of records with false labels", "arXiv 2305.08846", "one run", "bound over 0", "bound far under the claim"),
+    Attack("F4", "mislabelled records", OPERATOR, "black-box membership", RUN, "LOSS of records with false labels", "arXiv 2305.08846", "one run", "bound over 0", "bound far under the claim"),
     Attack("F5", "mechanism-level audit", OPERATOR, "noise scale", RUN, "many replies, one round's claim", "this project", "milliseconds a reply", "unbounded", "bound under the claim"),
     Attack("F6", "grey-box replay", OPERATOR, "sensitivity, draws", RUN, "same draws, neighbouring records", "arXiv 2602.17454", "seconds", "findings", "no finding"),
 )

@@ -83,7 +83,8 @@ class Bound:
 
 @dataclass(frozen=True)
 class Verdict:
-    """state: see `judge`. largest: no bound could have been larger. by: the estimator that refutes."""
+    """state: see `judge`. largest: what so many canaries could have shown at most. by: the estimator that
+    refutes, or of a consistent one what was left out."""
 
     state: State
     largest: float
@@ -100,7 +101,8 @@ class Verdict:
             return "NOT DP: nothing is claimed"
         if self.state == "estimate_only":
             return "estimate only: no bound with a valid confidence was possible"
-        return "consistent: no evidence against the claim, which is no proof of it"
+        rest = f"; {self.by}" if self.by else ""
+        return f"consistent: no evidence against the claim, which is no proof of it{rest}"
 
 
 def judge(claim: PrivacyClaim, bounds: Sequence[Bound], alpha: float) -> Verdict:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,6 +34,7 @@ REFUTED, INTERRUPTED = 3, 130
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Attack federated runs, and test what they claim.")
 
 Root = Annotated[Path | None, typer.Option("--data-root", help="Where data sets are; else FRAMP_DATA, else ./data.")]
+Cache = Annotated[Path | None, typer.Option("--cache", help="Where models' answers are kept: as secret as records.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output and nothing else.")]
 Target = Annotated[str, typer.Argument(metavar="RUN_DIR|CONFIG.yaml|PRESET", help="What is audited.")]
 
@@ -41,12 +43,16 @@ Target = Annotated[str, typer.Argument(metavar="RUN_DIR|CONFIG.yaml|PRESET", hel
 def plan(
     target: Target,
     canaries: Annotated[int, typer.Option("--canaries")] = 3000,
+    timing: Annotated[bool, typer.Option(help="Train up to three rounds to tell the time.")] = True,
     root: Root = None,
     as_json: AsJson = False,
 ) -> None:
-    """What an audit could refute, with how many canaries, at what cost, before it is run."""
+    """What an audit could refute, with how many canaries, at what cost, before it is run.
+
+    Up to three rounds are trained on the records, in memory, to tell the time; --no-timing leaves that out.
+    """
     setup = load_setup(_config(target), data_root=root)
-    rows = plan_rows(setup.federation, setup.dataset, canaries)
+    rows = plan_rows(setup.federation, setup.dataset, canaries, timed=timing)
     typer.echo(json.dumps(rows, indent=1)) if as_json else Console(width=terminal.WIDTH).print(
         terminal.plan_table(rows)
     )
@@ -64,7 +70,9 @@ def run(
     references: Annotated[
         int, typer.Option("--references", help="Models to train for LiRA and its like, for each client; 0 for none.")
     ] = 8,
-    cache: Annotated[Path | None, typer.Option("--cache", help="Where reference models are kept.")] = None,
+    cache: Annotated[
+        Path | None, typer.Option("--cache", help="Where answers of reference models are kept: as secret as records.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Where audit.json and audit.html go; default the run folder.")
     ] = None,
@@ -102,7 +110,7 @@ def report(folder: Annotated[Path, typer.Argument(help="A folder with audit.json
     """Show an audit that was made, and draw its page again."""
     path = folder / "audit.json"
     rows = _read(path)
-    (folder / "audit.html").write_text(render(rows))
+    _replace(folder / "audit.html", render(rows))
     typer.echo(path.read_text()) if as_json else Console(width=terminal.WIDTH).print(terminal.audit_table(rows, folder))
 
 
@@ -127,7 +135,9 @@ def membership(
         str | None, typer.Option("--shadow-network", help="package.module:function, an untrained torch module.")
     ] = None,
     shadows: Annotated[int, typer.Option("--shadows", help="How many to train on halves of the records.")] = 16,
-    cache: Annotated[Path | None, typer.Option("--cache", help="Where trained shadows are kept.")] = None,
+    cache: Annotated[
+        Path | None, typer.Option("--cache", help="Where answers of shadows are kept: as secret as records.")
+    ] = None,
     seed: Annotated[int, typer.Option("--seed")] = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -148,10 +158,17 @@ def write(found: AuditReport, folder: Path) -> None:
     """`audit.json` and `audit.html`."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "audit.json").write_text(found.to_json())
-        (folder / "audit.html").write_text(render(found.as_rows()))
+        _replace(folder / "audit.json", found.to_json())
+        _replace(folder / "audit.html", render(found.as_rows()))
     except OSError as error:
         raise AuditError(f"out={folder} cannot be written: {error}") from error
+
+
+def _replace(path: Path, text: str) -> None:
+    """Writes a new file and puts it in place: a link that somebody left there is replaced, not followed."""
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}", delete=False) as file:
+        file.write(text)
+    Path(file.name).replace(path)
 
 
 def _config(target: str) -> Any:

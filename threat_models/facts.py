@@ -20,8 +20,8 @@ from framp_private import Federation, Plan, Pullback, TargetNetwork
 class PublicFacts:
     """The public facts of a run; it can be pickled where the network's build function can.
 
-    theta_0: (n_parameters,) what the backbone starts from. declared: record numbers that clients stated, None where
-    none were. The rest is as in `Federation`.
+    theta_0: (n_parameters,) what the backbone starts from. declared: record numbers that clients stated,
+    which only a guarantee for single records needs; None else. The rest is as in `Federation`.
     """
 
     network: TargetNetwork
@@ -49,7 +49,7 @@ class PublicFacts:
             pullback=federation.pullback,
             prototype_bound=federation.prototype_bound,
             budgets=dict(federation.budgets),
-            declared=dict(federation.declared) if federation.declared is not None else None,
+            declared=dict(federation.declared or {}) if federation.record_level else None,
             cohort=federation.cohort,
             rounds=federation.rounds,
             theta_0=federation.theta_0.clone(),

@@ -32,7 +32,7 @@ def plan_rows(
     `expected` what each estimator shows of a true claim; `power` how often of 40 audits the claim is refuted if there
     is so much of the noise only; `interference` the variance that canaries add to one another's scores, which is none
     for coordinates of their own and would be m/4d for random directions. alpha is shared as in `run_audit`.
-    `seconds` are of one run with canaries, from its second round.
+    `seconds` are of one such run's rounds, from the second of up to three that are trained on the records for it.
     """
     if canaries < 8:
         raise AuditError(f"canaries={canaries}: at least 8 are needed")

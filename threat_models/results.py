@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
+from scipy.special import expit, logit
 from scipy.stats import norm
 
 from threat_models.metrics import Estimate
@@ -100,12 +101,19 @@ DEVIATIONS = 3.3
 
 
 def _against(ceiling: float, value: float, low: float, deviations: float) -> Leak:
-    return "violation" if value - (value - low) * deviations / 1.96 > ceiling + 1e-9 else "bounded"
+    """The 95 % limit is moved to so many deviations on the logit scale, where shares are nearly normal."""
+    if 0 < low < value < 1:
+        surely = float(expit(logit(value) - (logit(value) - logit(low)) * deviations / 1.96))
+    else:
+        surely = value - (value - low) * deviations / 1.96
+    return "violation" if surely > ceiling + 1e-9 else "bounded"
 
 
 def shared(results: Sequence[Result], alpha: float) -> list[Result]:
-    """The same results, with all that have a ceiling judged so that one of them is called a violation wrongly with
-    chance `alpha` at most."""
+    """The same results, judged so that one of those with a ceiling is called a violation wrongly with chance alpha.
+
+    Nearly: limits are asymptotic, and scores of records that one release made are not quite independent.
+    """
     tested = sum(row.ceiling is not None for row in results)
     deviations = float(norm.isf(alpha / max(1, tested)))
     return [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import zipfile
 from collections.abc import Callable, Sequence
@@ -16,14 +15,14 @@ from torch import Tensor
 
 from threat_models import metrics
 from threat_models.attacks.on_model import Model, Records, attacks_on
-from threat_models.attacks.shadows import OnDone, Shadows, fitted, train_shadows
+from threat_models.attacks.shadows import OnDone, Shadows, fitted, key_of, train_shadows
 from threat_models.errors import AuditError, NotResolvable
 
 
 def load_model(place: str) -> Model:
     """A TorchScript file, an exported program (.pt2), or `package.module:function`, which returns a callable.
 
-    Only the last runs code of the caller's choice; files are not unpickled.
+    All three are programs: load only what is yours or what you trust.
 
     Raises:
         AuditError: nothing of the kind is there.
@@ -79,9 +78,13 @@ class Trained:
             raise AuditError(
                 f"shadows={self.count} of {self.network!r}: at least 4, of a function that returns a module"
             )
-        key = hashlib.sha256(repr(start).encode() + x.numpy().tobytes() + y.numpy().tobytes()).hexdigest()
-        trainer = fitted(start, x, y)
-        return train_shadows(trainer, len(y), self.count, seed=seed, cache=self.cache, key=key, on_done=self.on_done)
+        settings: dict[str, Any] = {
+            "seed": seed,
+            "cache": self.cache,
+            "key": key_of(start, x, y),
+            "on_done": self.on_done,
+        }
+        return train_shadows(fitted(start, x, y), len(y), self.count, **settings)
 
 
 def attack_model(

@@ -42,8 +42,11 @@ def subject_of_folder(folder: Path, data_root: Path | None = None) -> tuple[Subj
 
 
 def _accuracy(summary: dict[str, Any]) -> float | None:
-    found = summary.get("accuracy", {}).get("local", {}).get("mean")
-    return float(found) if found is not None else None
+    try:
+        found = float(summary["accuracy"]["local"]["mean"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    return found if math.isfinite(found) else None
 
 
 def _made_up(config: Config) -> bool:

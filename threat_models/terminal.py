@@ -23,7 +23,8 @@ def audit_table(rows: Mapping[str, Any], folder: Path) -> RenderableType:
         claims.add_row(name, epsilon, _best(row.get("bounds", [])), Text(_state(row), _COLOURS.get(row["state"], "")))
     attacks = _table("attacks", ("id", "by", "asset, or how", "statistic", "value", "chance", "ceiling", "leak"))
     for row in rows["attacks"]:
-        leak = Text(row["leak"], _COLOURS.get(row["leak"], "dim"))
+        shown = row["leak"] if row["value"] is not None else "–"  # nothing in the view to work on
+        leak = Text(shown, _COLOURS.get(shown, "dim"))
         asset = (
             row["words"].split(",")[0] if row["id"] in ("A1", "C5", "E1") and row["value"] is not None else row["asset"]
         )

@@ -117,16 +117,14 @@ class View:
             at = end
         log, released = [], {}
         try:
-            rows: list[tuple[dict[str, Any], bytes]] = [
-                (json.loads(head), body) for head, body in zip(pieces[::2], pieces[1::2], strict=True)
-            ]
-        except ValueError as error:
-            raise AuditError(f"a view was altered: {error}") from error
-        for row, body in rows:
-            if "released" in row:
-                released[row["released"]] = np.frombuffer(body, "<f4")
-            else:
-                log.append((row["phase"], Delivery(row["trip"], row["direction"], row["client"], body)))
+            for head, body in zip(pieces[::2], pieces[1::2], strict=True):
+                row: dict[str, Any] = json.loads(head)
+                if "released" in row:
+                    released[row["released"]] = np.frombuffer(body, "<f4")
+                else:
+                    log.append((row["phase"], Delivery(row["trip"], row["direction"], row["client"], body)))
+        except (ValueError, TypeError, KeyError) as error:
+            raise AuditError("a view was altered") from error
         return cls(adversary, facts, log, released)
 
     def require(self, *capabilities: Capability) -> None:

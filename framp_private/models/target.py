@@ -4,8 +4,9 @@ The federation speaks of weights as a vector of `n_parameters` float32 values, i
 `named_parameters`. `TargetNetwork` owns one working copy of the module whose parameters and gradients are views of
 two flat buffers, so that loading weights and taking a masked step are single vector operations.
 
-    >>> network = TargetNetwork(lambda: torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU(),
-    torch.nn.Linear(3, 2))) >>> network.n_parameters, network.feature_dim, network.n_classes
+    >>> layers = [torch.nn.Linear(4, 3), torch.nn.ReLU(), torch.nn.Linear(3, 2)]
+    >>> network = TargetNetwork(lambda: torch.nn.Sequential(*layers))
+    >>> network.n_parameters, network.feature_dim, network.n_classes
     (23, 3, 2)
 """
 
@@ -61,9 +62,9 @@ class TargetNetwork:
         self._own = threading.local()
         self._own.working = _Working(module, self.classifier_name)
 
-    def __reduce__(self) -> tuple[type[TargetNetwork], tuple[Callable[[], nn.Module], str]]:
+    def __reduce__(self) -> tuple[type[TargetNetwork], tuple[Callable[[], nn.Module], str], dict[str, bool]]:
         """A copy, or what is unpickled, is built anew: no loaded weights travel with it."""
-        return TargetNetwork, (self._build, self.classifier_name)
+        return TargetNetwork, (self._build, self.classifier_name), {"stochastic": self.stochastic}
 
     @property
     def module(self) -> nn.Module:

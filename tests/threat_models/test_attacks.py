@@ -310,6 +310,17 @@ def test_a_side_channel_is_measured_against_shuffled_pairs() -> None:
     assert p > 0.01
 
 
+def test_a_size_that_follows_what_is_held_is_seen_within_budgets() -> None:
+    rng = np.random.default_rng(13)
+    budgets, held = np.repeat([1, 2, 3, 4], 5), rng.permutation(20)
+    leaking = 1000 * budgets + 7 * held  # a different size for everybody
+    assert linkage.size_leak(leaking, held, budgets)[1] < 0.01
+    assert linkage.size_leak(1000 * budgets, held, budgets) == (0.0, 1.0)
+    assert linkage.size_leak(rng.permutation(leaking), held, np.ones(20))[1] > 0.01
+    with pytest.raises(NotResolvable, match="no three clients"):
+        linkage.size_leak(leaking, np.ones(20), budgets)
+
+
 @pytest.mark.parametrize("distance", list(graphs.DISTANCES))
 def test_links_are_stolen_from_smooth_posteriors_and_not_from_private_ones(distance: str) -> None:
     rng = np.random.default_rng(11)

@@ -12,8 +12,8 @@ from dp_accounting.pld import PLDAccountant
 from framp_private import load_setup, make_config
 from threat_models import metrics
 from threat_models.auditing import claims_check
-from threat_models.auditing.composition import Release, auc, epsilon, power
-from threat_models.auditing.gaussian import auc_ceiling, epsilon_of, tpr_ceiling
+from threat_models.auditing.composition import ApproximateDp, Release, auc, epsilon, power
+from threat_models.auditing.gaussian import auc_ceiling, auc_ceiling_dp, epsilon_of, tpr_ceiling, tpr_ceiling_dp
 from threat_models.claims import PrivacyClaim
 from threat_models.errors import AuditError
 
@@ -85,11 +85,41 @@ def test_a_sample_of_clients_is_one_release_of_all_channels() -> None:
     assert epsilon([release], 1e-5) == pytest.approx(8.0, abs=0.15)
 
 
+def test_claims_beyond_the_grid_or_at_no_delta_are_found() -> None:
+    from tests import private
+
+    federation = private.federation(noise_multiplier=0.15, sampling_probability=0.5, rounds=30)
+    small = PrivacyClaim(8.0, 1e-5, "record", "add/remove", "other", "this run alone")
+    assert claims_check.check_claim(federation, small)
+    whole = private.federation()
+    assert claims_check.check_claim(whole, PrivacyClaim(50.0, 0.0, "record", "add/remove", "other", "this run alone"))
+    other = PrivacyClaim(50.0, 1e-5, "record", "replace-one", "other", "this run alone")
+    assert [finding.words for finding in claims_check.check_claim(whole, other)]
+
+
 @pytest.mark.parametrize("bad", [(0.0, 0.5, 1), (1.0, 0.0, 1), (1.0, 1.1, 1), (math.nan, 0.5, 1), (1.0, 0.5, -1)])
 def test_what_is_out_of_range_is_refused(bad) -> None:
     with pytest.raises(AuditError, match="z > 0"):
         epsilon([Release(*bad)], 1e-5)
 
 
-def test_more_than_the_grid_holds_is_infinite() -> None:
-    assert math.isinf(epsilon([Release(0.1, 1.0, 50)], 1e-5))
+@pytest.mark.parametrize("releases", [[Release(0.1, 1.0, 50)], [Release(0.05, 1.0, 2)], [Release(0.3, 0.25, 100)]])
+def test_more_than_the_grid_holds_is_infinite_and_tells_all(releases) -> None:
+    assert math.isinf(epsilon(releases, 1e-5)) and auc(releases) == 1.0 and power(releases, 0.01) == 1.0
+
+
+@pytest.mark.parametrize("mu", [3.0, 5.0, 9.0, 10.0, 12.0, 15.0])
+def test_nothing_wraps_around(mu: float) -> None:
+    releases = [Release(2 / mu, 1.0, 4)]
+    assert auc_ceiling(mu) - 1e-3 <= auc(releases) <= 1.0
+    assert tpr_ceiling(0.01, mu) - 1e-3 <= power(releases, 0.01) <= 1.0
+
+
+@pytest.mark.parametrize(("at", "delta"), [(0.5, 1e-3), (1.0, 1e-5), (2.0, 1e-2)])
+def test_of_a_mechanism_that_is_only_dp_the_worst_is_taken(at: float, delta: float) -> None:
+    releases = [ApproximateDp(at, delta)]
+    assert auc(releases) == pytest.approx(auc_ceiling_dp(at, delta), abs=2e-4)
+    for fpr in (0.01, 0.2, 0.6):
+        assert power(releases, fpr) == pytest.approx(float(tpr_ceiling_dp(fpr, at, delta)), abs=1e-3)
+    both = [*releases, Release(2.0, 1.0, 1)]
+    assert auc(both) > max(auc(releases), auc([Release(2.0, 1.0, 1)]))

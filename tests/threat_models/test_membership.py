@@ -197,6 +197,14 @@ def test_shadows_are_kept_and_another_key_trains_anew(tmp_path) -> None:
     again = train_shadows(cheap, 10, 4, seed=0, cache=tmp_path, key="a")
     assert len(calls) == 4 and (first.signals == again.signals).all()
     train_shadows(cheap, 10, 4, seed=0, cache=tmp_path, key="b")
-    assert len(calls) == 8
+    assert len(calls) == 8 and not list(tmp_path.glob("*.partial"))
+    path = next(tmp_path.glob("*.npy"))
+    for bad in (b"no array", b""):
+        path.write_bytes(bad)
+        with pytest.raises(AuditError, match="remove it"):
+            [train_shadows(cheap, 10, 4, seed=0, cache=tmp_path, key=key) for key in "ab"]
+    np.save(path, np.full(10, np.nan))
+    with pytest.raises(AuditError, match="no model gave"):
+        [train_shadows(cheap, 10, 4, seed=0, cache=tmp_path, key=key) for key in "ab"]
     with pytest.raises(AuditError):
         train_shadows(lambda rows, seed: np.zeros(3), 10, 2, seed=0)

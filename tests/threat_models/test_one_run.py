@@ -57,6 +57,11 @@ def test_reach(r: int, expected: float) -> None:
     assert one_run.lower_bound(r, r, r, delta=0.0, alpha=0.05) == pytest.approx(one_run.reach(r, 0.05), abs=1e-6)
 
 
+def test_what_underflows_is_still_a_bound() -> None:
+    assert one_run.sharp(60_000, 1100, 1100, 0.0, 1e-3) == pytest.approx(0.0545, abs=5e-4)
+    assert one_run.lower_bound(60_000, 1100, 1100, delta=1e-3, alpha=0.05) == 0.0
+
+
 def test_guesses_needed_to_pass_a_claim() -> None:
     needed = [one_run.guesses_needed(epsilon, 0.05) for epsilon in (1, 2, 3, 4, 5, 6, 8, 10)]
     assert needed == [10, 24, 62, 166, 447, 1211, 8932, 65987]

@@ -63,6 +63,11 @@ def test_a_report_with_a_record_or_a_name_in_it_is_found() -> None:
     assert released.artefacts(clean, ["alice"], records) == []
     assert released.artefacts({**clean, "rows": records[3].tolist()}, [], records) == ["features of record 3"]
     assert released.artefacts({**clean, "worst": "alice"}, ["alice"], records) == ["the name 'alice'"]
+    digits = load_digits().images.reshape(-1, 64)[:100] / 16
+    missed = [
+        place for place in range(100) if not released.artefacts({"x": digits[place].tolist()}, [], digits[[place]])
+    ]
+    assert missed == [] and released.artefacts(clean, [], digits) == []
 
 
 def test_mislabelled_canaries_keep_out_of_tests_and_are_independent_coins() -> None:

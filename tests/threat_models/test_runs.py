@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import struct
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -90,7 +94,7 @@ def test_what_an_unprotected_run_gives_away(open_run) -> None:
     assert found["A5", "label distribution"].value == pytest.approx(1.0, abs=1e-6)
     assert found["A12", "classes held, by rows"].value == 1.0
     assert found["A12", "classes held, by size"].leak == "none"
-    assert {row.leak for key, row in found.items() if key[1] != "classes held, by size"} == {"open"}
+    assert {row.leak for key, row in found.items() if not key[1].endswith("by size")} == {"open"}
 
 
 @pytest.mark.slow
@@ -148,6 +152,8 @@ def test_under_protection_no_attack_is_over_its_ceiling(private_run) -> None:
     assert claim.epsilon == pytest.approx(8, abs=0.02) and claim.mechanism == "gaussian"
     results = attack_run(replace(subject, references=References(4)))
     assert "violation" not in {row.leak for row in results}
+    runs = subject.ceiling(["update"]).auc_of_runs
+    assert all(row.low <= runs for row in results if row.asset == "record membership" and row.value is not None)
     shown = {row.words.split(",")[0] for row in results if row.id == "E1"}
     assert shown >= {"LOSS", "LiRA online", "BaVarIA", "Attack-R", "RMIA", "quantile regression", "label-only"}
     assert all(row.ceiling is not None for row in results if row.asset == "record membership" and row.value is not None)
@@ -235,6 +241,10 @@ def test_a_view_that_was_cut_is_refused(open_run) -> None:
     for cut in (data[:-1], data[:5]):
         with pytest.raises(AuditError, match="truncated"):
             View.from_bytes(cut, HonestServer(), subject.server.facts)
+    for head, body in ((b"[]", b""), (b"{}", b""), (b'{"released": "a"}', b"abc"), (b"no json", b"")):
+        made_up = b"".join(struct.pack("<Q", len(part)) + part for part in (head, body))
+        with pytest.raises(AuditError, match="altered"):
+            View.from_bytes(made_up, HonestServer(), subject.server.facts)
 
 
 # -- canaries
@@ -417,6 +427,79 @@ def test_a_gated_run_ends_with_the_audit_s_verdict(tmp_path, monkeypatch, capsys
     assert framp_private([*arguments, "--out", str(tmp_path / "second")]) == 3
     assert "refuted by a test" in capsys.readouterr().err
     assert (tmp_path / "second" / "report.html").is_file()
+
+
+def test_a_gated_run_with_half_its_noise_ends_with_status_three(tmp_path) -> None:
+    """Run and audit are processes of their own, in whose interpreters the noise is halved."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "from framp_private.federated import per_sample\n"
+        "real = per_sample.standard_gaussian\n"
+        "per_sample.standard_gaussian = lambda count, entropy: 0.5 * real(count, entropy)\n"
+    )
+    program = "import sys; from framp_private.cli import main; sys.exit(main())"
+    arguments = ["train", "--preset", "digits-private", "--set", "rounds=2", "--set", "clients=4", "--audit"]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments, "--out", str(tmp_path / "run")],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 3, done.stderr
+    rows = json.loads((tmp_path / "run" / "audit.json").read_text())
+    assert rows["claims"][0]["state"] == "refuted" and (tmp_path / "run" / "report.html").is_file()
+
+
+def test_a_link_where_a_report_should_be_is_replaced_and_not_followed(private_run, tmp_path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_text("mine")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "audit.html").symlink_to(elsewhere)
+    arguments = ["run", str(private_run), "--attack", "A12", "--canaries", "0", "--no-replays", "--out", str(out)]
+    assert framp_audit(arguments) == 0
+    assert elsewhere.read_text() == "mine" and not (out / "audit.html").is_symlink()
+    assert "fingerprint" not in (out / "audit.json").read_text() + (out / "audit.html").read_text()
+
+
+def discrete_third(monkeypatch) -> None:
+    from framp_private.protections import distributed
+
+    real = distributed.discrete_gaussian
+    monkeypatch.setattr(
+        distributed, "discrete_gaussian", lambda size, deviation, entropy: real(size, 0.35 * deviation, entropy)
+    )
+
+
+def central_third(monkeypatch) -> None:
+    from framp_private.protections import central
+
+    real = central.add_gaussian
+    monkeypatch.setattr(
+        central, "add_gaussian", lambda value, deviation, entropy: real(value, 0.35 * deviation, entropy)
+    )
+
+
+@pytest.mark.parametrize(
+    ("preset", "settings", "patch"),
+    [
+        ("digits-secure", {"rounds": 4, "clients": 8}, discrete_third),
+        ("digits-distributed", {"rounds": 8, "clients": 60}, discrete_third),
+        ("digits-client-private", {"rounds": 8, "clients": 60}, central_third),
+    ],
+)
+def test_a_third_of_the_noise_that_clients_share_or_a_server_adds_is_refuted(
+    preset, settings, patch, tmp_path, monkeypatch
+):
+    """By canaries alone: the claim, the masks and the clients' own parts are as they should be."""
+    subject, claim = subject_of_folder(made(tmp_path / "run", preset, unseen_clients=0, **settings))
+    plan = AuditPlan(attacks=["A12"], replays=False)
+    whole = run_audit(subject, claim, plan)
+    assert not whole.refuted and whole.channels["update"].refused == ()  # scores are Gaussian: every background is off
+    patch(monkeypatch)
+    found = run_audit(subject, claim, plan)
+    assert found.channels["update"].verdict.state == "refuted" and found.refuted
 
 
 def test_the_secure_default_passes_its_audit_and_a_bug_in_a_part_is_found(secure_run, monkeypatch) -> None:

@@ -112,16 +112,25 @@ EXTREMAL = [(200, 1.0, 1e-2), (200, 0.5, 1e-3), (120, 2.0, 1e-2)]
 
 
 @cache
-def extremal(m: int, epsilon: float, delta: float, r: int) -> Extremal:
+def extremal(m: int, epsilon: float, delta: float, r: int, alpha: float) -> Extremal:
     """Of the fewest right guesses that refute at alpha, which is where an estimator errs most."""
-    v = next(v for v in range(r + 1) if v == r or one_run.sharp(m, r, v, epsilon, delta) < 0.05)
+    v = next(v for v in range(r + 1) if v == r or one_run.sharp(m, r, v, epsilon, delta) < alpha)
     return Extremal(m, r, v, epsilon, delta)
+
+
+def worst_for(estimator: str, m: int, epsilon: float, delta: float) -> Extremal:
+    """Built against the numbers of guesses and the share of alpha that a strategy itself uses."""
+    plan = plan_of(epsilon, delta, m)
+    tight = plan.guesses["one-run tight"], plan.alphas["one-run tight"]
+    grid = registration.dyadic(m)
+    own = {"registered": tight, "dyadic": (32, 0.05 / len(grid)), "split": (m // 8, 0.05)}
+    return extremal(m, epsilon, delta, *own.get(estimator, (m // 4, 0.05)))
 
 
 @pytest.mark.parametrize(("m", "epsilon", "delta"), EXTREMAL)
 @pytest.mark.parametrize("estimator", list(ONE_RUN))
 def test_the_extremal_mechanism_is_not_called_worse_than_it_is(estimator, m, epsilon, delta) -> None:
-    rng, mechanism = np.random.default_rng(4), extremal(m, epsilon, delta, m // 4)
+    rng, mechanism = np.random.default_rng(4), worst_for(estimator, m, epsilon, delta)
     mistakes = sum(ONE_RUN[estimator](*mechanism.scored(rng), epsilon, delta) > epsilon + 1e-6 for _ in range(AUDITS))
     assert mistakes <= WRONG
 
@@ -129,7 +138,7 @@ def test_the_extremal_mechanism_is_not_called_worse_than_it_is(estimator, m, eps
 @pytest.mark.parametrize(("m", "epsilon", "delta"), EXTREMAL)
 @pytest.mark.parametrize("form", list(FORMS))
 def test_nor_by_those_who_count_its_own_guesses(form: str, m, epsilon, delta) -> None:
-    mechanism = extremal(m, epsilon, delta, m // 4)
+    mechanism = extremal(m, epsilon, delta, m // 4, 0.05)
     drawn = mechanism.right(np.random.default_rng(4), AUDITS)
     mistakes = sum(bound(form, m, mechanism.r, int(v), delta, 0.05) > epsilon + 1e-6 for v in drawn)
     assert mistakes <= WRONG
@@ -201,7 +210,7 @@ def test_the_normality_check_rarely_refuses_a_gaussian() -> None:
 def test_coin_flips_show_nothing() -> None:
     """Under .05 in at least 95 % of 200 audits, by every estimator; and exactly 0 where no more than half are right."""
     rng = np.random.default_rng(8)
-    positive = dict.fromkeys((*EVERY, "f-dp"), 0)
+    positive = dict.fromkeys((*EVERY, "f-dp", "gdp", "parametric"), 0)
     for _ in range(200):
         scores, coins = rng.normal(size=400), rng.random(400) < 0.5
         for name, estimator in EVERY.items():
@@ -209,6 +218,9 @@ def test_coin_flips_show_nothing() -> None:
         v = one_run.right_guesses(scores, coins, 100)
         curve = f_dp.lower_bound(400, 100, v, declared="gaussian", delta=1e-5, alpha=0.05)
         positive["f-dp"] += curve >= 0.05
+        told = {"declared": "gaussian", "delta": 1e-5, "alpha": 0.05}
+        positive["gdp"] += multi_run.lower_bound_gaussian(*errors(scores > 0, coins), **told) >= 0.05
+        positive["parametric"] += parametric.lower_bound(scores, coins, **told) >= 0.05
         if v <= 50:
             assert bound("sharp", 400, 100, v, 1e-5, 0.05) == bound("published", 400, 100, v, 1e-5, 0.05) == curve == 0
     assert max(positive.values()) <= 10, positive

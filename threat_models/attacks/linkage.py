@@ -6,6 +6,7 @@ import math
 from collections.abc import Hashable, Sequence
 
 import numpy as np
+from scipy.stats import rankdata
 
 from threat_models.errors import NotResolvable
 
@@ -75,6 +76,39 @@ def mutual_information(seen: Sequence[Hashable], hidden: Sequence[Hashable]) -> 
         return float(-(counts * np.log2(counts)).sum())
 
     return max(0.0, entropy(seen) + entropy(hidden) - entropy(list(zip(seen, hidden, strict=True))))
+
+
+def size_leak(
+    sizes: np.ndarray, hidden: np.ndarray, groups: np.ndarray, *, shuffles: int = 2000, seed: int = 0
+) -> tuple[float, float]:
+    """A12: (rank correlation of a size with a hidden number within groups, p-value by shuffling within them).
+
+    Groups are what a size may follow, public budgets say. Unlike a table of patterns it sees a size that is different
+    for every client.
+
+    Args:
+        sizes, hidden: (n,) numbers. groups: (n,) labels.
+
+    Raises:
+        NotResolvable: no group has three clients, or nothing hidden differs within one.
+    """
+    rng, kept = np.random.default_rng(seed), [np.flatnonzero(groups == g) for g in np.unique(groups)]
+    kept = [rows for rows in kept if len(rows) >= 3 and np.ptp(hidden[rows]) > 0]
+    if not kept:
+        raise NotResolvable("no three clients of one budget hold different amounts: a size could not say which")
+
+    def ranks(values: np.ndarray) -> list[np.ndarray]:
+        return [rankdata(values[rows]) - (len(rows) + 1) / 2 for rows in kept]
+
+    first, second = ranks(sizes), ranks(hidden)
+    scale = math.sqrt(sum(float(r @ r) for r in first) * sum(float(r @ r) for r in second))
+
+    def correlation(parts: Sequence[np.ndarray]) -> float:
+        return abs(sum(float(a @ b) for a, b in zip(first, parts, strict=True))) / scale if scale > 0 else 0.0
+
+    found = correlation(second)
+    draws = [correlation([rng.permutation(part) for part in second]) for _ in range(shuffles)]
+    return found, (1 + sum(draw >= found - 1e-12 for draw in draws)) / (1 + shuffles)
 
 
 def side_channel(

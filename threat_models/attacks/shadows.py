@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from framp_private import __version__
 from threat_models.attacks.models import confidence
 from threat_models.errors import AuditError
 
@@ -62,7 +64,8 @@ def train_shadows(
 
     Args:
         train: must not touch global state: it runs on several threads, each with one torch thread.
-        cache: a folder where signals are kept, one file a model. key: names everything the signals depend on beside
+        cache: a folder of the auditor's own where signals are kept, one file a model; they are as secret as the records
+            and are trusted as they lie there. key: names everything the signals depend on beside
             rows and seed (data, architecture, schedule): another key trains anew.
 
     Raises:
@@ -134,11 +137,25 @@ def _cut(module: nn.Module, kept: Tensor) -> None:
 def _cached(train: Trainer, rows: np.ndarray, seed: int, cache: Path | None, key: str) -> np.ndarray:
     if cache is None:
         return train(rows, seed)
-    name = hashlib.sha256(key.encode() + rows.tobytes() + str(seed).encode()).hexdigest()[:24]
+    name = hashlib.sha256(f"{__version__} {key} {seed} ".encode() + rows.tobytes()).hexdigest()
     path = cache / f"{name}.npy"
     if not path.is_file():
-        cache.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial.npy")
-        np.save(partial, train(rows, seed))
-        partial.replace(path)
-    return np.asarray(np.load(path))
+        cache.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.NamedTemporaryFile(dir=cache, suffix=".partial", delete=False) as file:
+            np.save(file, train(rows, seed))
+        Path(file.name).replace(path)
+    try:
+        found = np.asarray(np.load(path))
+    except (OSError, ValueError, EOFError) as error:
+        raise AuditError(f"{path} is no answer of a model: remove it") from error
+    if found.dtype.kind != "f" or not np.isfinite(found).all():
+        raise AuditError(f"{path} holds values that no model gave: remove it")
+    return found
+
+
+def key_of(start: nn.Module, *parts: Tensor) -> str:
+    """SHA-256 over a start's weights and form, and over tensors: what trained answers depend on."""
+    found = hashlib.sha256(repr(start).encode())
+    for value in (*start.state_dict().values(), *parts):
+        found.update(value.detach().contiguous().numpy().tobytes())
+    return found.hexdigest()

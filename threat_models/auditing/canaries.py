@@ -84,7 +84,7 @@ class ClientCanaries:
 
 @dataclass(frozen=True, eq=False)
 class Canaries:
-    """All canaries of an audit, by client, in a fixed order."""
+    """All canaries of an audit, by client, in a fixed order; under a shared sum clients without any among them."""
 
     channel: CanaryChannel
     clients: Mapping[str, ClientCanaries]
@@ -93,6 +93,11 @@ class Canaries:
     def coins(self) -> np.ndarray:
         """(m,) bool."""
         return np.concatenate([each.coins for each in self.clients.values()])
+
+    @property
+    def holders(self) -> int:
+        """Clients that hold a canary."""
+        return sum(len(each.places) > 0 for each in self.clients.values())
 
     @property
     def digest(self) -> str:
@@ -138,6 +143,9 @@ def plant(federation: Federation, channel: CanaryChannel, count: int, *, seed: i
             stepwise=stepwise,
             generator=np.random.default_rng(rng.integers(2**63)),
         )
+    if shared:  # what the others put into the sum is known to the auditor too, and comes off
+        nothing = (np.zeros(0, int), size, np.zeros(0, bool), np.zeros(0, int))
+        made |= {name: ClientCanaries("update", *nothing) for name in federation.budgets if name not in made}
     return Canaries("update", made)
 
 

@@ -35,7 +35,12 @@ def gaussian(federation: Federation, channel: str) -> bool:
     if channel == "aggregation":  # sums over edges, noised once for each hop
         return True
     sampled = channel == "update" and float(getattr(federation.trainer, "sampling_probability", 1.0)) < 1
-    return not sampled and not federation.sampled and _kind(federation, channel) in _GAUSSIAN
+    return not sampled and not federation.sampled and is_gaussian(federation, channel)
+
+
+def is_gaussian(federation: Federation, channel: str) -> bool:
+    """Whether the noise of one release is Gaussian, sampled or not."""
+    return _kind(federation, channel) in _GAUSSIAN
 
 
 def _kind(federation: Federation, channel: str) -> str:
@@ -60,7 +65,7 @@ def releases_of(federation: Federation) -> list[Release] | None:
     if any(row["noise_multiplier"] is None for row in rows.values()):
         return None
     if federation.sampled:
-        if federation.cohorts != "poisson" or not all(_kind(federation, name) in _GAUSSIAN for name in rows):
+        if federation.cohorts != "poisson" or not all(is_gaussian(federation, name) for name in rows):
             return None
         joint = math.sqrt(1 / sum(1 / row["noise_multiplier"] ** 2 for row in rows.values()))
         return [Release(joint, federation.cohort / len(federation.budgets), federation.rounds)]
@@ -75,17 +80,35 @@ def releases_of(federation: Federation) -> list[Release] | None:
 
 
 def check_claim(federation: Federation, claim: PrivacyClaim, *, slack: float = 0.02) -> list[Finding]:
-    """Unit, delta and composition: an epsilon under the exact one by more than `slack` is refused."""
+    """Unit, relation, delta and composition: an epsilon under the exact one by more than `slack` is refused."""
     found = []
-    units = {row["unit"] for row in channel_costs(federation, 1e-5).values()}
+    rows = channel_costs(federation, 1e-5).values()
+    relations = {row["relation"] for row in rows}
+    if relations and claim.adjacency not in relations:
+        words = f"claimed for {claim.adjacency}, but releases are noised for {' and '.join(sorted(relations))}"
+        found.append(Finding("claim", "all", words))
+    units = {row["unit"] for row in rows}
     if units and units != {claim.unit}:
         words = f"claimed for one {claim.unit}, but releases are noised for one {' and '.join(sorted(units))}"
         found.append(Finding("claim", "all", words))
+    exact = exact_epsilon(federation, claim.delta)
+    if exact is not None and claim.epsilon < exact * (1 - slack):
+        words = f"claimed epsilon {claim.epsilon:.3f}, the releases make {exact:.3f} at that delta"
+        found.append(Finding("claim", "all", words))
+    return found
+
+
+def exact_epsilon(federation: Federation, delta: float) -> float | None:
+    """By the curve where nothing is sampled, else by convolution; None where neither applies.
+
+    Infinite at delta = 0, where a Gaussian has no epsilon. Beyond the grid of losses it is where the grid ends.
+    """
     mu = gdp_of(federation)
     releases = releases_of(federation) if mu is None else None
-    if claim.delta > 0 and (mu is not None or releases):
-        exact = epsilon_of(mu, claim.delta) if mu is not None else composition.epsilon(releases or [], claim.delta)
-        if claim.epsilon < exact * (1 - slack):
-            words = f"claimed epsilon {claim.epsilon:.3f}, the releases make {exact:.3f} at that delta"
-            found.append(Finding("claim", "all", words))
-    return found
+    if mu is None and not releases:
+        return None
+    if delta == 0:
+        return math.inf
+    if mu is not None:
+        return epsilon_of(mu, delta)
+    return min(composition.epsilon(releases or [], delta), 0.98 * composition.MOST)

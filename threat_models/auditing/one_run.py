@@ -61,9 +61,7 @@ def sharp(m: int, r: int, v: int, epsilon: float, delta: float) -> float:
     at_least = float(bdtrc(v - 1, r, q))
     if delta == 0:
         return at_least
-    below = float(bdtr(v - 1, r, q))
-    point = math.exp(_log_pmf(v, r, q))
-    low = at_least * (1 + delta * (m / v) * (below / point if point > 0 else 0.0))
+    low = at_least + delta * (m / v) * float(bdtr(v - 1, r, q)) * _tail_over_point(v, r, q)
     high = at_least
     if v < r:
         high += min(1.0, delta * (m / (v + 1)) * _tail_over_point(v + 1, r, q)) * (1 - at_least)

@@ -186,7 +186,7 @@ def _judged(
     alpha: float,
     federation: Federation,
 ) -> ChannelAudit:
-    about = {"count": len(planted.coins), "digest": planted.digest, "holders": len(planted.clients)}
+    about = {"count": len(planted.coins), "digest": planted.digest, "holders": planted.holders}
     try:
         by_round = scores_by_round(planted, view)
         found = list(by_round.values())[-1]

@@ -134,7 +134,7 @@ def neighbours(data: ClientData, count: int = 4) -> list[tuple[str, ClientData, 
     pairs = []
     for place in np.linspace(0, data.n_train - 1, count).astype(int):
         whole = with_last(data, int(place))
-        pairs.append((f"record {place}", whole, without_last(whole)))
+        pairs.append(("one of its records", whole, without_last(whole)))
     for words, value in (("a huge record", 1e4), ("a record of NaN", np.nan), ("an infinite record", np.inf)):
         pairs.append((words, with_record(data, value), without_last(data)))
     alone = replace(data, train=data.train[:1])

@@ -56,7 +56,9 @@ def roc(rows: Mapping[str, Any]) -> Picture | None:
         label = f"{row['id']} {row['words'].split(';')[0].split(',')[0]}"[:34]
         axes.plot(fpr, tpr, color=PALETTE[place], linewidth=1.6, label=label)
         axes.fill_between(fpr, bands[:, 0], bands[:, 1], color=PALETTE[place], alpha=0.12, linewidth=0)
-    axes.set(xscale="log", yscale="log", xlim=(1e-3, 1), ylim=(1e-3, 1.05))
+    least = min(min(x for x, _ in row["curve"] if x > 0) for row in found)
+    left = min(0.1, max(1e-3, 10 * least))  # ten non-members over the threshold: fewer say nothing of a rate
+    axes.set(xscale="log", yscale="log", xlim=(left, 1), ylim=(left, 1.05))
     axes.set_xlabel("false positive rate")
     axes.set_ylabel("true positive rate")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=8)
@@ -110,10 +112,11 @@ def growth(rows: Mapping[str, Any]) -> Picture | None:
         axes.plot(m, values, color=colour, marker="o", markersize=3, label=f"{row['channel']}, best bound")
         axes.axhline(row["epsilon"], color=colour, linewidth=0.9, linestyle="--")
         text.append(f"{row['channel']}: {_number(row['by_m'][-1][1])} of {row['epsilon']:.2f} at {m[-1]} canaries")
+    alpha = min(bound["alpha"] for row in channels for bound in row["bounds"] if bound["assumption"] == "none")
     every = np.unique(np.concatenate([[point[0] for point in row["by_m"]] for row in channels]))
     axes.plot(
         every,
-        [-np.log(np.expm1(-np.log(0.05) / x)) for x in every],
+        [-np.log(np.expm1(-np.log(alpha) / x)) for x in every],
         color=GRID,
         linewidth=1.6,
         label="reach, no assumption",

@@ -114,7 +114,6 @@ def facts_of(subject: Subject) -> dict[str, Any]:
         "clients": len(subject.dataset.clients),
         "rounds": subject.facts.rounds,
         "dataset": subject.dataset.name,
-        "fingerprint": subject.dataset.fingerprint,
         "messages": len(subject.log),
         **({"accuracy": subject.accuracy} if subject.accuracy is not None else {}),
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -13,7 +12,7 @@ from threat_models import metrics
 from threat_models.attacks import membership, prototypes
 from threat_models.attacks.models import confidence, logits_and_features
 from threat_models.attacks.on_model import Attack, Model, Records, attacks_on
-from threat_models.attacks.shadows import Shadows, fitted, train_shadows
+from threat_models.attacks.shadows import Shadows, fitted, key_of, train_shadows
 from threat_models.errors import NotResolvable
 from threat_models.results import Result, judged, unseen
 from threat_models.trials.subject import Subject, pooled
@@ -146,15 +145,13 @@ def _shadowed(subject: Subject, name: str, others: Sequence[str], asked: Records
     if wanted.count < LEAST or not others or place >= most:
         return None
     own = _weights(subject, name)
-    start = torch.stack([_weights(subject, other) for other in others]).mean(0)
-    parts = (own, start, asked.x, asked.y)
-    key = hashlib.sha256(b"".join(part.numpy().tobytes() for part in parts)).hexdigest()
+    start = network.as_module(torch.stack([_weights(subject, other) for other in others]).mean(0))
     return train_shadows(
-        fitted(network.as_module(start), asked.x, asked.y, kept=own != 0),
+        fitted(start, asked.x, asked.y, kept=own != 0),
         len(asked.y),
         wanted.count,
         seed=1000 * place,
         cache=wanted.cache,
-        key=key,
+        key=key_of(start, asked.x, asked.y, own != 0),
         on_done=lambda done, total: wanted.on_done(place * total + done, most * total),
     )

@@ -38,6 +38,8 @@ def membership_from_updates(subject: Subject) -> Iterator[Result]:
         if not own:
             continue
         cosines[name] = np.sum([updates.alignment(subject.facts.network, each, x, y) for each in _few(own)], 0)
+    if not cosines:
+        raise NotInView("no client's update was seen")
     view, asset = subject.server, "record membership"
     yield pooled("A1", view, asset, cosines, members, ceiling.auc, "gradient cosine, summed", labels_of)
     fed = {}
@@ -251,19 +253,22 @@ def side_channels(subject: Subject) -> Iterator[Result]:
     """A12: sizes of replies against what a client holds; and which rows of class sums are empty."""
     view, sizes = subject.server.adversary.name, subject.server.sizes()
     clients = [name for name in subject.dataset.clients if name in sizes]
-    budgets = [subject.facts.budgets[name] for name in clients]
-    leaked, worst_p = 0.0, 1.0
-    for budget in sorted(set(budgets)):  # a size may follow the public budget
-        same = [name for name, own in zip(clients, budgets, strict=True) if own == budget]
-        if len(same) < 3:
+    budgets = np.array([subject.facts.budgets[name] for name in clients])  # a size may follow the public budget
+    total = np.array([sum(sizes[name]) for name in clients])
+    held = {
+        "classes held, by size": np.array([(shares(subject, name) > 0).sum() for name in clients]),
+        "records held, by size": np.array([subject.dataset.clients[name].n_train for name in clients]),
+    }
+    for asset, hidden in held.items():
+        try:
+            correlation, p = linkage.size_leak(total, hidden, budgets)
+        except NotResolvable as error:
+            yield unseen("A12", view, asset, "|rank correlation|", str(error))
             continue
-        held = [tuple((shares(subject, name) > 0).tolist()) for name in same]
-        bits, p = linkage.side_channel([tuple(sizes[name]) for name in same], held)
-        if p < worst_p:
-            leaked, worst_p = bits, p
-    estimate = Estimate(leaked if worst_p < 0.01 else 0.0, leaked if worst_p < 0.01 else 0.0, leaked)
-    words = f"sizes of replies among equal budgets, least p {worst_p:.3f}"
-    yield judged("A12", view, "classes held, by size", "bits", estimate, baseline=0.0, ceiling=None, words=words)
+        shown = correlation if p < 0.01 else 0.0
+        words = f"bytes of all replies among equal budgets: {correlation:.3f}, p {p:.3f}"
+        estimate = Estimate(shown, shown, shown)
+        yield judged("A12", view, asset, "|rank correlation|", estimate, baseline=0.0, ceiling=None, words=words)
     try:
         last = {each.client: each for each in subject.class_sums}
     except NotInView as error:

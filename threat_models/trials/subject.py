@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -95,17 +95,23 @@ class Subject:
         return found
 
     @cached_property
-    def exchangeable(self) -> bool:
-        """Whether test records have the class mix of training records: else a test tells mixes apart, not members."""
+    def mix(self) -> float:
+        """Mean total variation between the class mixes of clients' training and test records."""
         n, gaps = self.dataset.schema.n_classes, []
         for data in self.dataset.clients.values():
             mixes = [torch.bincount(data.y[rows], minlength=n).double() for rows in (data.train, data.test)]
             gaps.append(float((mixes[0] / mixes[0].sum() - mixes[1] / mixes[1].sum()).abs().sum()) / 2)
-        return float(np.mean(gaps)) <= MIX
+        return float(np.mean(gaps))
+
+    @property
+    def exchangeable(self) -> bool:
+        """Whether test records have the class mix of training records: else a test tells mixes apart, not members."""
+        return self.mix <= MIX
 
     def ceiling(self, channels: Sequence[str]) -> Ceiling:
         """What no test of one record's membership may beat; none where non-members differ from members anyhow."""
-        return record_ceiling(self.facts, channels) if self.exchangeable else NO_CEILING
+        found = record_ceiling(self.facts, channels) if self.exchangeable else NO_CEILING
+        return replace(found, room=self.mix)
 
     def identification(self, channels: Sequence[str], prior: float) -> float | None:
         """What no guess which record, or whose, may beat that is right so often by chance; None where sites differ."""
@@ -168,7 +174,7 @@ def pooled(
     truth = np.concatenate([members[name] for name in scores])
     groups = np.repeat(list(scores), [len(scores[name]) for name in scores])
     client = metrics.worst_group(together, truth, groups)
-    worst = {"client": client["group"], "auc": client["auc"], "surest record, p": _surest(together, truth)}
+    worst = {"client": client["group"], "auc": client["auc"], **_certain(together, truth)}
     if labels is not None:
         label = metrics.worst_group(together, truth, np.concatenate([labels[name] for name in scores]))
         worst |= {"class": label["group"], "its auc": label["auc"]}
@@ -187,13 +193,15 @@ def pooled(
     )
 
 
-def _surest(scores: np.ndarray, members: np.ndarray) -> float:
-    """How often a non-member scores as high as the member that stands out most, by a permutation p-value.
+def _certain(scores: np.ndarray, members: np.ndarray) -> dict[str, float]:
+    """How many members score over every non-member, and how often chance would give so many.
 
-    Of the person who is exposed most an average says nothing; the value names nobody.
+    They are the ones that are told without a mistake: of the person who is exposed most an average says nothing. The
+    chance is that of the highest ranks all being members, prod (n1 - i) / (n - i).
     """
-    outside = scores[~members]
-    return round(float((1 + (outside >= scores[members].max()).sum()) / (1 + len(outside))), 5)
+    count, inside, total = int((scores[members] > scores[~members].max()).sum()), int(members.sum()), len(members)
+    places = np.arange(count)
+    return {"told for certain": count, "by chance": round(float(np.prod((inside - places) / (total - places))), 4)}
 
 
 def _thinned(fpr: np.ndarray, tpr: np.ndarray, most: int = 120) -> tuple[tuple[float, float], ...]:
