@@ -62,8 +62,8 @@ RUN = "framp-audit run"
 
 # fmt: off
 CATALOGUE: tuple[Attack, ...] = (
-    Attack("A1", "membership from updates, FedMIA", SERVER, "record membership", RUN, "cos(delta, grad l(x)); sum_t -log SF(z_t)", "arXiv 1812.00910; 2402.06289", "a backward pass a record and round", "AUC to 1 for small batches", "AUC <= Phi(mu / sqrt 2); a sum over N: signal / sqrt N"),
-    Attack("A2", "prototype tracing", SERVER, "record membership", RUN, "<z(p), z(h)>", "Dwork et al. 2015", "a product a record", "AUC Phi(sqrt(d/n) / sqrt 2)", "AUC <= Phi(mu / sqrt 2); encrypted: no prototype"),
+    Attack("A1", "membership from updates, FedMIA", SERVER, "record membership", RUN, "cos(delta, grad l(x)); sum_t -log SF(z_t)", "arXiv 1812.00910; 2402.06289", "a backward pass a record and round", "AUC to 1 for small batches", "AUC <= Phi(mu); a sum over N: signal / sqrt N"),
+    Attack("A2", "prototype tracing", SERVER, "record membership", RUN, "<z(p), z(h)>", "Dwork et al. 2015", "a product a record", "AUC Phi(sqrt(d/n) / sqrt 2)", "AUC <= Phi(mu); encrypted: no prototype"),
     Attack("A3", "prototype inversion", SERVER, "single record", RUN, "argmin |h(x) - p|", "this project", "a distance a candidate", "a class of one: the representation itself", "top-1 <= Phi(Phi^-1(1/N) + mu)"),
     Attack("A4", "round difference", SERVER, "added record", "attacks.prototypes.added_record", "sum_{t+1} - sum_t", "arXiv 1805.04049", "one subtraction", "the added representation, to float32", "error sigma sqrt 2 a coordinate"),
     Attack("A5", "label distribution", SERVER, "label distribution", RUN, "counts; mean softmax - g_bias", "arXiv 2105.09369", "none", "total variation 0 by counts, .015 by gradient", "blurred by noise; hidden by encryption"),
@@ -85,9 +85,9 @@ CATALOGUE: tuple[Attack, ...] = (
     Attack("B9", "key and parameter downgrade", BAD, "encrypted value", "attacks.malicious.own_context", "the server's own public context", "this project", "a context", "every value", "the pinned hash of the context"),
     Attack("C1", "subtract one's own", CLIENT, "others' mean", "attacks.prototypes.others", "(N P - n p) / (N - n)", "this project", "one subtraction", "with two clients the other's, exactly", "noise of each client"),
     Attack("C2", "intersection over cohorts", CLIENT, "one client's sum", "attacks.prototypes.intersection", "least squares on who was there", "this project", "one inverse", "exact for changing cohorts", "fresh noise a round"),
-    Attack("C3", "membership in global prototypes", CLIENT, "record membership", RUN, "distance to the mean of all", "as A2, n = N_c", "a distance a record", "AUC of the formula at N_c", "AUC <= Phi(mu / sqrt 2)"),
+    Attack("C3", "membership in global prototypes", CLIENT, "record membership", RUN, "distance to the mean of all", "as A2, n = N_c", "a distance a record", "AUC of the formula at N_c", "AUC <= Phi(mu)"),
     Attack("C4", "presence of a class", CLIENT, "class present", RUN, "rows that are sent", "this project", "none", "exact", "noised counts"),
-    Attack("C5", "membership from the generated model", CLIENT, "record membership", RUN, "as E1, references from own data", "as E1", "as E1", "as E1", "AUC <= Phi(mu / sqrt 2)"),
+    Attack("C5", "membership from the generated model", CLIENT, "record membership", RUN, "as E1, references from own data", "as E1", "as E1", "as E1", "AUC <= Phi(mu)"),
     Attack("C6", "descriptor search", CLIENT, "descriptor", "attacks.hypernetwork.descriptor_search", "argmin |h(v) - theta|", "this project", "a generation a candidate", "the descriptor", "a noised descriptor is all there is"),
     Attack("C7", "class representative", CLIENT, "class", "attacks.released.representative", "gradient ascent on log p_y", "Fredrikson et al. 2015", "hundreds of passes", "a likely input of the class", "no record is bounded by it"),
     Attack("D1", "leave one out of a secure sum", TOGETHER, "one client's update", "attacks.coalition.leave_one_out", "sum - colluders' values", "PRIVACY of the protocol", "one subtraction", "with K-1 colluders the victim's", "below the threshold uniform"),
@@ -96,7 +96,7 @@ CATALOGUE: tuple[Attack, ...] = (
     Attack("D4", "noise shares taken away", TOGETHER, "noise", "attacks.coalition.remaining_noise", "sigma sqrt((K - t) / K)", "this project", "none", "less noise by t colluders", "noise sized for t"),
     Attack("D5", "two sums of almost one cohort", TOGETHER, "one client's update", "attacks.coalition.difference", "sum_A - sum_B", "this project", "one subtraction", "the client that one sum lacks", "one sum a round; DP"),
     Attack("D6", "sybil descriptors", TOGETHER, "generator", "attacks.coalition.sybil_descriptors", "h at chosen v", "this project", "k clients", "h around a victim's descriptor", "enrolment is once, of pinned clients"),
-    Attack("E1", "LOSS, calibration, Attack-R, LiRA, RMIA, BaVarIA, QMIA, label-only", USER, "record membership", RUN, "see attacks.membership", "arXiv 2112.03570; 2312.03262; 2603.11799", "0 to 64 references", "toy: .76 to .94", "AUC <= Phi(mu / sqrt 2)"),
+    Attack("E1", "LOSS, calibration, Attack-R, LiRA, RMIA, BaVarIA, QMIA, label-only", USER, "record membership", RUN, "see attacks.membership", "arXiv 2112.03570; 2312.03262; 2603.11799", "0 to 64 references", "toy: .76 to .94", "AUC <= Phi(mu)"),
     Attack("E2", "RaMIA range query", USER, "records near x", "attacks.membership.range_query", "trimmed mean of scores", "arXiv 2408.05131", "as E1 a query", "over E1", "as E1"),
     Attack("E3", "DUCI data-set usage", USER, "share used", "attacks.membership.dataset_usage", "(mean decision - fpr) / (tpr - fpr)", "Tong et al. 2025", "as E1", "error .01", "not resolvable"),
     Attack("E4", "model inversion", USER, "class", "attacks.released.representative", "as C7", "Fredrikson et al. 2015", "as C7", "as C7", "as C7"),

@@ -13,8 +13,8 @@ import pytest
 
 from framp_private import load_setup, make_config
 from framp_private.privacy import accounting
+from tests.threat_models.runs import simulated, unguarded
 from tests.threat_models.test_mutants import DATA, NAME, _planned, made
-from tests.threat_models.test_runs import _simulated, _unguarded
 from tests.tiny import tiny_dataset
 from threat_models.auditing import (
     canaries,
@@ -55,7 +55,7 @@ def secure(seed: int):
 
 def masks(seed: int) -> bool:
     federation, dataset = secure(seed)
-    view, _ = _simulated(federation, dataset, 2)
+    view, _ = simulated(federation, dataset, 2)
     return bool(masks_check.check_masks(view, alpha=1e-3))
 
 
@@ -81,10 +81,10 @@ def claim(seed: int) -> bool:
 def planted(seed: int) -> bool:
     """Canaries through the real prototype path, against a claim that is exactly true."""
     dataset = tiny_dataset(4, 0)
-    federation = _unguarded(dataset, 4.0, 80)
+    federation = unguarded(dataset, 4.0, 80)
     stated = PrivacyClaim(4.0, 1e-5, "record", "add/remove", "gaussian", "a round")
     with_canaries = canaries.plant(federation, "prototypes", 800, seed=seed)
-    view, _ = _simulated(federation, dataset, plants=with_canaries.clients)
+    view, _ = simulated(federation, dataset, plants=with_canaries.clients)
     registered = registration.register(stated, 800, alpha=1e-3)
     bounds, _ = registration.bounds(stated, registered, canaries.scores(with_canaries, view), with_canaries.coins)
     return judge(stated, bounds, 1e-3).state == "refuted"

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 
-from tests.threat_models.test_runs import made
 from threat_models.adversaries import CuriousClient, ExternalUser, HonestServer
 from threat_models.sources import subject_of_folder
 from threat_models.trials import Subject, attack_run
@@ -22,8 +21,8 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def subject(tmp_path_factory) -> Subject:
-    return subject_of_folder(made(tmp_path_factory.mktemp("runs") / "open", "digits", rounds=4, unseen_clients=0))[0]
+def subject(open_run) -> Subject:
+    return subject_of_folder(open_run)[0]
 
 
 def scores(subject: Subject, adversary, log=None) -> dict[str, bytes]:
