@@ -14,7 +14,8 @@ DELTA = 1e-5
 
 @dataclass(frozen=True)
 class Ceiling:
-    """releases: what an attack reads; None without a guarantee. room: what members and non-members differ by anyhow."""
+    """releases: what an attack reads; None without a guarantee. room: the total
+    variation by which members and non-members differ anyhow."""
 
     releases: tuple[Release | ApproximateDp, ...] | None
     room: float = 0.0
@@ -30,9 +31,10 @@ class Ceiling:
 
         The pair (member, other) is one run with the first and without the second, whose order an attack gets right as
         often as it tells that run from the one with both traded: at most the power of a test at a false positive rate
-        of one half, since both are as far from the run with neither. Without sampling Phi(mu).
+        of one half, since both are as far from the run with neither. Without sampling Phi(mu). Where members differ
+        from others anyhow, one half becomes how often the order is told without any release: at most 1/2 + room.
         """
-        return min(1.0, composition.power(self.releases, 0.5) + self.room) if self.releases is not None else None
+        return composition.power(self.releases, min(1.0, 0.5 + self.room)) if self.releases is not None else None
 
     @property
     def auc_of_runs(self) -> float | None:

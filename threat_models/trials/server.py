@@ -263,12 +263,12 @@ def side_channels(subject: Subject) -> Iterator[Result]:
         try:
             correlation, p = linkage.size_leak(total, hidden, budgets)
         except NotResolvable as error:
-            yield unseen("A12", view, asset, "|rank correlation|", str(error))
+            yield unseen("A12", view, asset, "rank corr.", str(error))
             continue
         shown = correlation if p < 0.01 else 0.0
         words = f"bytes of all replies among equal budgets: {correlation:.3f}, p {p:.3f}"
         estimate = Estimate(shown, shown, shown)
-        yield judged("A12", view, asset, "|rank correlation|", estimate, baseline=0.0, ceiling=None, words=words)
+        yield judged("A12", view, asset, "rank corr.", estimate, baseline=0.0, ceiling=None, words=words)
     try:
         last = {each.client: each for each in subject.class_sums}
     except NotInView as error:
