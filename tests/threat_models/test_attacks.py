@@ -116,6 +116,10 @@ def test_subtracting_ones_own_part_leaves_the_other() -> None:
     own, other = rng.normal(size=(4, 6)), rng.normal(size=(9, 6))
     total = np.r_[own, other].mean(0)
     np.testing.assert_allclose(prototypes.others(total, 13, own.mean(0), 4), other.mean(0), atol=1e-12)
+    # the weakened copy forgets that means have weights; noise of epsilon 1 on a sum of norm-one records hides the rest
+    assert np.linalg.norm(2 * total - own.mean(0) - other.mean(0)) > 0.3
+    noised = [prototypes.others(total + rng.normal(size=6) * 3.7 / 13, 13, own.mean(0), 4) for _ in range(200)]
+    assert np.std(noised, 0).mean() == pytest.approx(3.7 / 9, rel=0.15)
     with pytest.raises(NotResolvable):
         prototypes.others(own.mean(0), 4, own.mean(0), 4)
 
@@ -128,6 +132,10 @@ def test_changing_cohorts_give_single_clients_and_constant_ones_give_none() -> N
     found = prototypes.intersection(means, [2, 2, 2], cohorts)
     for name in "abc":
         np.testing.assert_allclose(found[name], truth[name], atol=1e-9)
+    # the weakened copy takes the mean of a cohort for each of its clients; fresh noise a round is not averaged away
+    assert np.linalg.norm(means[0] - truth["a"]) > 0.5
+    noisy = [mean + rng.normal(size=5) for mean in means]
+    assert np.linalg.norm(prototypes.intersection(noisy, [2, 2, 2], cohorts)["a"] - truth["a"]) > 0.5
     with pytest.raises(NotResolvable):
         prototypes.intersection([means[0]] * 3, [2] * 3, [cohorts[0]] * 3)
 

@@ -8,8 +8,10 @@ import torch
 from torch import nn
 
 from framp_private import secure_sum
-from framp_private.protections import SecAgg
+from framp_private.protections import DistributedGaussian, SecAgg
+from framp_private.randomness import Entropy
 from threat_models.attacks import coalition
+from threat_models.auditing import parametric
 from threat_models.errors import NotResolvable
 
 VALUES = {f"c{i}": np.random.default_rng(i).uniform(-1, 1, 300) for i in range(5)}
@@ -65,6 +67,21 @@ def test_d4_colluders_take_their_noise_away() -> None:
     shares = rng.normal(size=(10, 20_000)) / 10**0.5
     assert shares[3:].sum(0).std() == pytest.approx(coalition.remaining_noise(1.0, 10, 3), rel=0.02)
     assert coalition.remaining_noise(1.0, 5, 5) == 0.0
+
+
+@pytest.mark.parametrize(("colluding", "told"), [(2, False), (3, True), (5, True)])
+def test_d4_a_claim_holds_at_the_colluders_it_names_and_not_at_more(colluding: int, told: bool) -> None:
+    """The real shares of the least survivors, without those that are given away, against the claimed multiplier."""
+    size, z, clients = 4000, 1.2, 12
+    protection = DistributedGaussian(1.0, z, SecAgg(survivors=0.75, bound=4.0), colluding=2)
+    honest = protection.inner.least_survivors(clients) - colluding
+    rng, mu = np.random.default_rng(3), []
+    for _ in range(5):
+        noise = sum(protection.share(size, clients, Entropy()) for _ in range(honest)) * protection.grid(size)
+        coins = rng.random(size) < 0.5
+        mu.append((noise + coins, coins))
+    scores, coins = (np.concatenate(parts) for parts in zip(*mu, strict=True))
+    assert (parametric.mu_lower(scores, coins, alpha=1e-6) > 1 / z) is told
 
 
 def test_d5_two_sums_that_differ_in_one_client_differ_by_it() -> None:

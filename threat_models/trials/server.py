@@ -189,17 +189,10 @@ def hypernetwork_leak(subject: Subject) -> Iterator[Result]:
         raise NotInView("the server pulls back itself: it has the update, and no need to look for it")
     norms = np.array([float(hypernetwork.from_bias(update.delta).norm()) for update in subject.updates])
     found = metrics.exact_match(norms > 0, np.ones(len(norms), bool))
-    words = f"updates read off {len(norms)} contributions"
-    yield judged(
-        "A7",
-        view.adversary.name,
-        "update",
-        "share shown",
-        found,
-        baseline=0.0,
-        ceiling=None,
-        words=words,
-    )
+    noised = subject.facts.randomised  # then it is the release that the claim is about, and no more than that
+    words = f"updates read off {len(norms)} contributions{', as noised at home' if noised else ''}"
+    ceiling = 1.0 if noised else None
+    yield judged("A7", view.adversary.name, "update", "share shown", found, baseline=0.0, ceiling=ceiling, words=words)
 
 
 def sources(subject: Subject) -> Iterator[Result]:
