@@ -3,6 +3,8 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN = $(VENV)/bin
 SHARD ?= 1/1
+# Tests side by side, each with one thread.
+JOBS ?= 2
 
 .PHONY: run test test-all lint bench clean
 
@@ -10,7 +12,7 @@ run: $(VENV)/.installed
 	$(BIN)/framp-private train
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -q -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) -m "not slow"
 
 # Everything, slow cases included; SHARD=i/n runs the i-th of n parts.
 test-all: $(VENV)/.installed
