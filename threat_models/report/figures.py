@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from threat_models.auditing.gaussian import mu_of, tpr_ceiling, tpr_ceiling_dp
 from threat_models.auditing.multi_run import clopper_pearson
@@ -59,6 +61,7 @@ def roc(rows: Mapping[str, Any]) -> Picture | None:
     least = min(min(x for x, _ in row["curve"] if x > 0) for row in found)
     left = min(0.1, max(1e-3, 10 * least))  # ten non-members over the threshold: fewer say nothing of a rate
     axes.set(xscale="log", yscale="log", xlim=(left, 1), ylim=(left, 1.05))
+    _plain(axes.xaxis, axes.yaxis)
     axes.set_xlabel("false positive rate")
     axes.set_ylabel("true positive rate")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=8)
@@ -122,6 +125,7 @@ def growth(rows: Mapping[str, Any]) -> Picture | None:
         label="reach, no assumption",
     )
     axes.set_xscale("log")
+    _plain(axes.xaxis)
     axes.set_xlabel("canaries")
     axes.set_ylabel("epsilon")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=8)
@@ -188,6 +192,13 @@ def reconstructions(rows: Mapping[str, Any]) -> Picture | None:
         axes[1, column].set_title(f"{pair['psnr']:.1f} dB", fontsize=8)
     text = "; ".join(f"{pair['words']}: {pair['psnr']:.1f} dB" for pair in pairs)
     return _picture("Originals, and what an upload gave away", figure, f"{text}.")
+
+
+def _plain(*scales: Axis) -> None:
+    """Labels of a logarithmic axis as numbers, without the powers that take fonts of mathematics."""
+    for scale in scales:
+        scale.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}"))
+        scale.set_minor_formatter(NullFormatter())
 
 
 def _number(value: Any) -> str:
