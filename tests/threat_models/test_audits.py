@@ -104,6 +104,8 @@ def test_canaries_where_they_cannot_be_are_refused(open_run) -> None:
         canaries.plant(subject.facts, "update", 10, seed=0)
     with pytest.raises(AuditError, match="not noised"):
         canaries.plant(subject.facts, "prototypes", 10, seed=0)
+    with pytest.raises(AuditError, match="encrypted sum"):
+        canaries.plant(load_setup(make_config(preset="digits-secure")).federation, "prototypes", 10, seed=0)
 
 
 # -- the audit
@@ -291,6 +293,7 @@ def test_plans_and_lists_fit_the_terminal(capsys) -> None:
     assert all(len(line) <= 80 for line in capsys.readouterr().out.splitlines())
     assert framp_audit(["plan", "digits-secure", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
+    assert rows["channels"]["prototypes"]["canaries"] == 0  # as the audit itself will find
     update = rows["channels"]["update"]
     assert update["canaries"] == 650 and update["reach"] < 7 and 0 < rows["seconds"] < 600
     assert update["power"]["0.5"] == 1.0 >= update["power"]["0.7"] >= update["power"]["0.9"]

@@ -25,7 +25,7 @@ from scipy.special import logsumexp
 from scipy.stats import binom
 from torch import Tensor
 
-from framp_private import Federation
+from framp_private import Federation, PlainSum
 from threat_models.attacks.updates import unweighted
 from threat_models.errors import AuditError, NotInView
 from threat_models.facts import PublicFacts
@@ -153,6 +153,8 @@ def _in_prototypes(federation: Federation, count: int, rng: np.random.Generator)
     bound, network = federation.prototype_bound, federation.network
     if not federation.aligns or bound is None:
         raise AuditError("prototypes are not noised in this run: there is no claim on them to audit")
+    if not isinstance(federation.plan.protection("prototypes").carrier, PlainSum):
+        raise AuditError("a masked or encrypted sum shows no client's class sums: parts of the client are replayed")
     width = network.feature_dim + 1
     free = np.array([row * width + k for row in range(network.n_classes) for k in range(network.feature_dim)])
     share = min(len(free), -(-count // len(federation.budgets)))
