@@ -80,6 +80,8 @@ def test_a11_links_by_a_distance_of_the_wrong_sign_miss() -> None:
     linked = adjacency[pairs[:, 0], pairs[:, 1]]
     scores = graphs.steal_links(posteriors(adjacency, raw), pairs)
     assert metrics.auc(scores, linked).value > 0.9 > metrics.auc(-scores, linked).value
+    mixed = metrics.auc(scores, np.random.default_rng(2).permutation(linked))
+    assert abs(mixed.value - 0.5) <= 3 * (mixed.high - mixed.low) / 3.92
 
 
 def test_a11_on_released_graph_models_links_and_nodes_are_told() -> None:
@@ -110,6 +112,14 @@ def test_a11_on_released_graph_models_links_and_nodes_are_told() -> None:
     def found(weights) -> dict[str, float]:
         return {row.asset: row.value for row in attack_run(Subject(federation, dataset, [], weights), ["A11"])}
 
+    # nodes split anew, without a look at which were trained on: within three standard errors of chance
+    mixed = {}
+    for name, data in clients.items():
+        order = torch.from_numpy(rng.permutation(160))
+        mixed[name] = replace(data, train=order[:80], test=order[80:])
+    shuffled = Subject(federation, replace(dataset, clients=mixed), [], released)
+    row = next(row for row in attack_run(shuffled, ["A11"]) if row.asset == "node membership")
+    assert abs(row.value - 0.5) <= 3 * (row.high - row.low) / 3.92
     trained = found(released)
     assert trained["edge"] > 0.7 and trained["node membership"] > 0.65
     assert abs(found(young)["node membership"] - 0.5) < 0.1
