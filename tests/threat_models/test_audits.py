@@ -363,12 +363,21 @@ def test_an_attack_over_its_ceiling_refutes() -> None:
     assert _verdict(claim, {}, [under], [], AuditPlan()).state == "estimate_only"
 
 
+def halved(dataset) -> dict:
+    """Test records that are training records again: of one mix of classes."""
+    return {name: replace(data, test=data.train) for name, data in dataset.clients.items()}
+
+
 def test_a_claim_of_client_level_names_its_unit(tmp_path) -> None:
     folder = made(tmp_path / "clients", "digits-client-private", rounds=2)
     subject, claim = subject_of_folder(folder)
     assert claim.unit == "client"
     report = run_audit(subject, claim, AuditPlan(attacks=["A10"]))
     assert not report.refuted
+    # the server adds the noise itself: nothing bounds what it sees, and what it serves is bounded all the same
+    alike = replace(subject, dataset=replace(subject.dataset, clients=halved(subject.dataset)))
+    assert alike.ceiling(["update"]).bounded and not alike.ceiling(["update"], server=True).bounded
+    assert alike.identification(["update"], 0.1) is None
     update = report.channels["update"]
     assert update.claim.unit == "client" and update.claim.scope == "update, one round"
     wrong = PrivacyClaim(claim.epsilon, claim.delta, "record", claim.adjacency, "other", "this run alone")

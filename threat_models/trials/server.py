@@ -27,7 +27,7 @@ TRACED = 4
 
 def membership_from_updates(subject: Subject) -> Iterator[Result]:
     """A1, twice: cosine with each record's gradient, and FedMIA's z-scores over other clients."""
-    ceiling = subject.ceiling(["update", "prototypes"] if subject.facts.aligns else ["update"])
+    ceiling = subject.ceiling(["update", "prototypes"] if subject.facts.aligns else ["update"], server=True)
     cosines: dict[str, np.ndarray] = {}
     members: dict[str, np.ndarray] = {}
     labels_of: dict[str, np.ndarray] = {}
@@ -109,7 +109,7 @@ def tracing(subject: Subject) -> Iterator[Result]:
         "AUC",
         Estimate(mean, mean - half, mean + half),
         baseline=0.5,
-        ceiling=subject.ceiling(["prototypes", "update"]).auc,
+        ceiling=subject.ceiling(["prototypes", "update"], server=True).auc,
         worst={"client": worst, "auc": by_client[worst]},
         words=f"formula without noise {share @ formula:.3f}",
     )

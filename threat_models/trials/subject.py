@@ -108,14 +108,30 @@ class Subject:
         """Whether test records have the class mix of training records: else a test tells mixes apart, not members."""
         return self.mix <= MIX
 
-    def ceiling(self, channels: Sequence[str]) -> Ceiling:
-        """What no test of one record's membership may beat; none where non-members differ from members anyhow."""
-        found = record_ceiling(self.facts, channels) if self.exchangeable else NO_CEILING
+    def _trusted(self, channels: Sequence[str]) -> bool:
+        """Whether a server adds the noise of some channels itself, and so sees them without it."""
+        used = set(channels) & set(self.facts.channels)
+        return any(self.facts.plan.protection(channel).noises_total for channel in used)  # type: ignore[arg-type]
+
+    def ceiling(self, channels: Sequence[str], *, server: bool = False) -> Ceiling:
+        """What no test of one record's membership may beat; none where non-members differ from members anyhow.
+
+        server: whether the attack is the server's own, from which noise that it adds itself hides nothing.
+        """
+        bounded = self.exchangeable and not (server and self._trusted(channels))
+        found = record_ceiling(self.facts, channels) if bounded else NO_CEILING
         return replace(found, room=self.mix)
 
     def identification(self, channels: Sequence[str], prior: float) -> float | None:
-        """What no guess which record, or whose, may beat that is right so often by chance; None where sites differ."""
-        return None if self.natural else record_ceiling(self.facts, channels).identification(prior)
+        """What no guess of a server which record, or whose, may beat that is right so often by chance.
+
+        None where sites differ, or the server adds the noise itself.
+        """
+        return (
+            None
+            if self.natural or self._trusted(channels)
+            else record_ceiling(self.facts, channels).identification(prior)
+        )
 
     @property
     def graph(self) -> bool:
