@@ -13,6 +13,7 @@ Everything public is importable from here::
 from framp_private import errors as errors
 from framp_private import protections as protections
 from framp_private.config import Config as Config
+from framp_private.checkpoint import write_atomically as write_atomically
 from framp_private.costs import channel_costs as channel_costs
 from framp_private.data.base import ClientData as ClientData
 from framp_private.data.base import FederatedDataset as FederatedDataset
@@ -27,6 +28,7 @@ from framp_private.federated.federation import Federation as Federation
 from framp_private.federated.local_training import Alignment as Alignment
 from framp_private.federated.local_training import LocalSGD as LocalSGD
 from framp_private.federated.local_training import Summing as Summing
+from framp_private.federated.local_training import decayed as decayed
 from framp_private.federated.prototypes import local_prototypes as local_prototypes
 from framp_private.federated.pullback import Pullback as Pullback
 from framp_private.federated.pullback import ServerStep as ServerStep

@@ -37,9 +37,13 @@ class Checkpoint:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """The file at `path` holds either what it held or all of `data`, whatever happens meanwhile."""
+    """The file at `path` holds either what it held or all of `data`, whatever happens meanwhile.
+
+    A link at `path` is replaced, and one where the data is put first is refused with `OSError`: neither is followed.
+    """
     partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+    with os.fdopen(os.open(partial, flags, 0o666), "wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from framp_private import Federation, channel_costs
 from threat_models.auditing import claims_check, composition
 from threat_models.auditing.composition import ApproximateDp, Release
-
-DELTA = 1e-5
+from threat_models.facts import DELTA, sampling_of
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ def _release(
     trainer = federation.trainer
     own = channel == "update" and trainer.event(1) is not None
     if noise is not None and own:
-        q, steps = float(getattr(trainer, "sampling_probability", 1.0)), int(getattr(trainer, "steps", 1))
+        q, steps = sampling_of(trainer), int(getattr(trainer, "steps", 1))
         return Release(noise, q, steps * releases)
     if noise is not None and claims_check.gaussian(federation, channel):
         return Release(noise, 1.0, releases)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import sys
-import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from framp_private import RunFolder, load_setup, make_config
+from framp_private import RunFolder, load_setup, make_config, write_atomically
 from framp_private.errors import FrampError
 from threat_models import terminal
 from threat_models.audit import SCHEMA, AuditPlan, AuditReport, OnStage, run_audit
@@ -110,7 +109,7 @@ def report(folder: Annotated[Path, typer.Argument(help="A folder with audit.json
     """Show an audit that was made, and draw its page again."""
     path = folder / "audit.json"
     rows = _read(path)
-    _replace(folder / "audit.html", render(rows))
+    write_atomically(folder / "audit.html", render(rows).encode())
     typer.echo(path.read_text()) if as_json else Console(width=terminal.WIDTH).print(terminal.audit_table(rows, folder))
 
 
@@ -158,17 +157,10 @@ def write(found: AuditReport, folder: Path) -> None:
     """`audit.json` and `audit.html`."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _replace(folder / "audit.json", found.to_json())
-        _replace(folder / "audit.html", render(found.as_rows()))
+        write_atomically(folder / "audit.json", found.to_json().encode())
+        write_atomically(folder / "audit.html", render(found.as_rows()).encode())
     except OSError as error:
         raise AuditError(f"out={folder} cannot be written: {error}") from error
-
-
-def _replace(path: Path, text: str) -> None:
-    """Writes a new file and puts it in place: a link that somebody left there is replaced, not followed."""
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}", delete=False) as file:
-        file.write(text)
-    Path(file.name).replace(path)
 
 
 def _config(target: str) -> Any:

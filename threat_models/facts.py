@@ -64,3 +64,12 @@ class PublicFacts:
     def declared_by(self, client: str) -> int:
         """The record number that a client stated, 1 where none is needed."""
         return self.declared[client] if self.declared is not None else 1
+
+
+DELTA = 1e-5
+"""At which ceilings, plans and single mechanisms are stated; a claim brings its own."""
+
+
+def sampling_of(trainer: Any) -> float:
+    """The chance of a record to be in a step, in (0, 1]; 1 for training that does not sample for its guarantee."""
+    return float(getattr(trainer, "sampling_probability", 1.0))

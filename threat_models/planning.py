@@ -16,8 +16,7 @@ from threat_models.auditing.gaussian import epsilon_of, mu_of
 from threat_models.auditing.planted import channel_claims, share_of
 from threat_models.claims import PrivacyClaim, judge
 from threat_models.errors import AuditError
-
-DELTA = 1e-5
+from threat_models.facts import DELTA
 
 SHARES, TRIALS = (0.9, 0.7, 0.5), 40
 """Of the claimed noise, for which power is drawn; audits of each."""

@@ -13,6 +13,7 @@ from framp_private import run_config as trained
 from framp_private.errors import RunError
 from threat_models.auditing.claims_check import gaussian
 from threat_models.claims import PrivacyClaim
+from threat_models.facts import DELTA
 from threat_models.trials import Subject
 from threat_models.view import Log
 
@@ -83,7 +84,7 @@ def claim_of(subject: Subject, privacy: dict[str, Any]) -> PrivacyClaim:
 
 
 def _claim(subject: Subject, unit: Any, row: dict[str, Any]) -> PrivacyClaim:
-    channels = channel_costs(subject.facts, row["delta"] or 1e-5)
+    channels = channel_costs(subject.facts, row["delta"] or DELTA)
     kind = "gaussian" if channels and all(gaussian(subject.facts, name) for name in channels) else "other"
     return PrivacyClaim(float(row["epsilon"]), float(row["delta"]), unit, row["relation"], kind, row["scope"])  # type: ignore[arg-type]
 

@@ -211,6 +211,8 @@ def test_a_link_where_a_report_should_be_is_replaced_and_not_followed(private_ru
     arguments = ["run", str(private_run), "--attack", "A12", "--canaries", "0", "--no-replays", "--out", str(out)]
     assert framp_audit(arguments) == 0
     assert elsewhere.read_text() == "mine" and not (out / "audit.html").is_symlink()
+    (out / "audit.html.partial").symlink_to(elsewhere)
+    assert framp_audit(arguments) == 2 and elsewhere.read_text() == "mine"
     assert "fingerprint" not in (out / "audit.json").read_text() + (out / "audit.html").read_text()
 
 

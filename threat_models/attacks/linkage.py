@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from scipy.stats import rankdata
@@ -62,22 +62,6 @@ def leaked_samples(accuracy: float, first: float, second: float) -> float:
     return math.log(4 * accuracy * (1 - min(accuracy, 1 - 1e-9))) / math.log(rho)
 
 
-def mutual_information(seen: Sequence[Hashable], hidden: Sequence[Hashable]) -> float:
-    """A12: bits that a side channel (a size, which rows are empty, who failed) gives of something hidden; plug-in.
-
-    Raises:
-        NotResolvable: fewer than two observations.
-    """
-    if len(seen) != len(hidden) or len(seen) < 2:
-        raise NotResolvable(f"{len(seen)} observations of a side channel: at least two are needed")
-
-    def entropy(values: Sequence[Hashable]) -> float:
-        counts = np.unique([repr(value) for value in values], return_counts=True)[1] / len(values)
-        return float(-(counts * np.log2(counts)).sum())
-
-    return max(0.0, entropy(seen) + entropy(hidden) - entropy(list(zip(seen, hidden, strict=True))))
-
-
 def size_leak(
     sizes: np.ndarray, hidden: np.ndarray, groups: np.ndarray, *, shuffles: int = 2000, seed: int = 0
 ) -> tuple[float, float]:
@@ -108,14 +92,4 @@ def size_leak(
 
     found = correlation(second)
     draws = [correlation([rng.permutation(part) for part in second]) for _ in range(shuffles)]
-    return found, (1 + sum(draw >= found - 1e-12 for draw in draws)) / (1 + shuffles)
-
-
-def side_channel(
-    seen: Sequence[Hashable], hidden: Sequence[Hashable], *, shuffles: int = 400, seed: int = 0
-) -> tuple[float, float]:
-    """(bits, p-value): the plug-in estimate is biased up, so it is held against shuffled pairs."""
-    found = mutual_information(seen, hidden)
-    rng = np.random.default_rng(seed)
-    draws = [mutual_information([seen[i] for i in rng.permutation(len(seen))], hidden) for _ in range(shuffles)]
     return found, (1 + sum(draw >= found - 1e-12 for draw in draws)) / (1 + shuffles)

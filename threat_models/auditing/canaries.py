@@ -25,10 +25,10 @@ from scipy.special import logsumexp
 from scipy.stats import binom
 from torch import Tensor
 
-from framp_private import Federation, PlainSum
+from framp_private import Federation, PlainSum, decayed
 from threat_models.attacks.updates import unweighted
 from threat_models.errors import AuditError, NotInView
-from threat_models.facts import PublicFacts
+from threat_models.facts import PublicFacts, sampling_of
 from threat_models.view import View
 
 CanaryChannel = Literal["prototypes", "update"]
@@ -132,7 +132,7 @@ def plant(federation: Federation, channel: CanaryChannel, count: int, *, seed: i
         share = min(n // len(holders) if shared else n, -(-count // len(holders)))
         places = order[place * share : (place + 1) * share] if shared else rng.permutation(n)[:share]
         coins = rng.random(len(places)) < 0.5
-        sampling = float(getattr(federation.trainer, "sampling_probability", 1.0)) if stepwise else 1.0
+        sampling = sampling_of(federation.trainer) if stepwise else 1.0
         made[name] = ClientCanaries(
             "update",
             places,
@@ -238,9 +238,8 @@ def _public_rate(facts: PublicFacts, client: str, round_index: int) -> float:
     trainer, progress = facts.trainer, facts.progress(round_index)
     if getattr(trainer, "momentum", 0.0):
         raise AuditError("momentum mixes the steps of a round: audit with momentum=0")
-    decay = {"constant": 1.0, "linear": 1 - progress, "cosine": (1 + np.cos(np.pi * progress)) / 2}[trainer.decay]
     batch = trainer.sampling_probability * facts.declared_by(client)
-    return float(trainer.learning_rate * decay / batch)
+    return float(trainer.learning_rate * decayed(trainer.decay, progress) / batch)
 
 
 def _totals(canaries: Canaries, view: View) -> dict[tuple[int, str], np.ndarray]:

@@ -15,13 +15,14 @@ from threat_models.auditing.composition import Release
 from threat_models.auditing.gaussian import epsilon_of
 from threat_models.auditing.replay import Finding
 from threat_models.claims import PrivacyClaim
+from threat_models.facts import DELTA, sampling_of
 
 
 def gdp_of(federation: Federation) -> float | None:
     """mu of all channels of a run together, for the client that is asked most; None where a release is no Gaussian."""
     total = 0.0
     trainer = federation.trainer
-    for channel, row in channel_costs(federation, 1e-5).items():
+    for channel, row in channel_costs(federation, DELTA).items():
         z = row["noise_multiplier"]
         if z is None or not gaussian(federation, channel):
             return None
@@ -34,7 +35,7 @@ def gaussian(federation: Federation, channel: str) -> bool:
     """Whether a channel's releases are Gaussian mechanisms without sampling."""
     if channel == "aggregation":  # sums over edges, noised once for each hop
         return True
-    sampled = channel == "update" and float(getattr(federation.trainer, "sampling_probability", 1.0)) < 1
+    sampled = channel == "update" and sampling_of(federation.trainer) < 1
     return not sampled and not federation.sampled and is_gaussian(federation, channel)
 
 
@@ -61,7 +62,7 @@ def releases_of(federation: Federation) -> list[Release] | None:
     size are none of these.
     """
     trainer, found = federation.trainer, []
-    rows = channel_costs(federation, 1e-5)
+    rows = channel_costs(federation, DELTA)
     if any(row["noise_multiplier"] is None for row in rows.values()):
         return None
     if federation.sampled:
@@ -73,7 +74,7 @@ def releases_of(federation: Federation) -> list[Release] | None:
         stepwise = channel == "update" and trainer.event(1) is not None
         if not stepwise and not gaussian(federation, channel):
             return None
-        q = float(getattr(trainer, "sampling_probability", 1.0)) if stepwise else 1.0
+        q = sampling_of(trainer) if stepwise else 1.0
         steps = trainer.steps if stepwise else 1  # type: ignore[attr-defined]
         found.append(Release(row["noise_multiplier"], q, row["releases"] * steps))
     return found
@@ -82,7 +83,7 @@ def releases_of(federation: Federation) -> list[Release] | None:
 def check_claim(federation: Federation, claim: PrivacyClaim, *, slack: float = 0.02) -> list[Finding]:
     """Unit, relation, delta and composition: an epsilon under the exact one by more than `slack` is refused."""
     found = []
-    rows = channel_costs(federation, 1e-5).values()
+    rows = channel_costs(federation, DELTA).values()
     relations = {row["relation"] for row in rows}
     if relations and claim.adjacency not in relations:
         words = f"claimed for {claim.adjacency}, but releases are noised for {' and '.join(sorted(relations))}"

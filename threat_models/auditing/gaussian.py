@@ -66,11 +66,6 @@ def tpr_ceiling(fpr: float, mu: float) -> float:
     return float(ndtr(ndtri(fpr) + mu))
 
 
-def identification_ceiling(prior: float, mu: float) -> float:
-    """The largest success of identification or reconstruction from a prior one (ReRo, arXiv 2307.03928, section 3)."""
-    return tpr_ceiling(prior, mu)
-
-
 def tpr_ceiling_dp(fpr: float | np.ndarray, epsilon: float, delta: float) -> np.ndarray:
     """The largest TPR at an FPR under (epsilon, delta)-DP (Kairouz, Oh and Viswanath, arXiv 1311.0776, theorem 2.1)."""
     fpr = np.asarray(fpr, float)

@@ -21,9 +21,10 @@ from threat_models.auditing import claims_check, multi_run, parametric
 from threat_models.auditing.gaussian import epsilon_of
 from threat_models.auditing.replay import Finding, bounds, requests_of, values_of
 from threat_models.errors import NotApplicable
+from threat_models.facts import DELTA
 
-DELTA, MOST, LEAST = 1e-5, 4000, 1500
-"""delta of the claim; coordinates that carry canaries in one reply; canaries in all, at least."""
+MOST, LEAST = 4000, 1500
+"""Coordinates that carry canaries in one reply; canaries in all, at least."""
 
 
 @dataclass(eq=False)

@@ -21,6 +21,7 @@ from framp_private import ClientData, Federation
 from framp_private.errors import FrampError
 from threat_models.auditing.replay import Finding, Release, bounds, neighbours, play, requests_of, resting
 from threat_models.errors import AuditError
+from threat_models.facts import sampling_of
 
 ROOM = 1 + 1e-4
 """float32 sums of long vectors may be off by so much."""
@@ -33,7 +34,7 @@ def check_neighbours(federation: Federation, client: str, data: ClientData, *, s
     """calls and sensitivity, over pairs of neighbours; one local step: later ones go on from what it moved."""
     found: list[Finding] = []
     one_step = replace(federation, trainer=_one_step(federation))
-    sampled = float(getattr(federation.trainer, "sampling_probability", 1.0)) < 1
+    sampled = sampling_of(federation.trainer) < 1
     for rested, made in ((False, one_step), (True, resting(one_step))):
         declared = bounds(made, client)
         wanted = [name for name in declared if (name == "prototypes") == rested]
@@ -137,7 +138,7 @@ def check_sampling(
     Batches of one size, as a shuffled data set gives, have none. Two-sided, at quantiles of simulated binomials.
     """
     trainer = federation.trainer
-    q = float(getattr(trainer, "sampling_probability", 1.0))
+    q = sampling_of(trainer)
     if q >= 1:
         return []
     made = replace(federation, trainer=_one_step(federation))
