@@ -376,10 +376,11 @@ def test_a_claim_of_client_level_names_its_unit(tmp_path) -> None:
     assert claim.unit == "client"
     report = run_audit(subject, claim, AuditPlan(attacks=["A10"]))
     assert not report.refuted
-    # the server adds the noise itself: nothing bounds what it sees, and what it serves is bounded all the same
+    # the server adds the noise itself: nothing bounds what it sees, and what others are sent is bounded all the same
     alike = replace(subject, dataset=replace(subject.dataset, clients=halved(subject.dataset)))
     assert alike.ceiling(["update"]).bounded and not alike.ceiling(["update"], server=True).bounded
     assert alike.identification(["update"], 0.1) is None
+    assert {row.ceiling for row in attack_run(alike, ["E1"])} == {None}  # a client's own model is not in the claim
     update = report.channels["update"]
     assert update.claim.unit == "client" and update.claim.scope == "update, one round"
     wrong = PrivacyClaim(claim.epsilon, claim.delta, "record", claim.adjacency, "other", "this run alone")
