@@ -29,9 +29,11 @@ from framp_private.privacy.calibrate import Releases, calibrate
 from framp_private.privacy.events import Budget
 from framp_private.protections.secagg.planning import design
 from framp_private.report.figures import class_mix
+from framp_private.reports_cli import compare_runs, report
 from framp_private.run_folder import RunFolder
 from framp_private.runs import new_folder, run_config
 from framp_private.secagg_costs import client_costs
+from framp_private.sweep_cli import sweep_app
 from framp_private.terminal import (
     calibration_table,
     final_table,
@@ -53,6 +55,9 @@ ledger_app = typer.Typer(no_args_is_help=True, help="Ledgers: what was spent, an
 app.add_typer(ledger_app, name="ledger")
 secagg_app = typer.Typer(no_args_is_help=True, help="Secure aggregation: neighbours, thresholds and what they cost.")
 app.add_typer(secagg_app, name="secagg")
+app.add_typer(sweep_app, name="sweep")
+app.command("report")(report)
+app.command("compare")(compare_runs)
 
 ConfigFile = Annotated[
     Path | None, typer.Argument(metavar="[CONFIG.yaml]", help="Settings; see `presets` for starting points.")
@@ -310,7 +315,7 @@ def main(arguments: list[str] | None = None, run: Callable[..., Any] = app) -> i
             return 2
         raise
     if status == INTERRUPTED:
-        typer.secho("framp-private: interrupted; the run folder can be resumed with --resume", err=True)
+        typer.secho("framp-private: interrupted; a run or a sweep goes on with --resume", err=True)
     return status if isinstance(status, int) else 0
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -340,9 +341,27 @@ def _explain(error: ValidationError) -> str:
     return "\n".join(lines)
 
 
+@cache
+def known_settings() -> tuple[str, ...]:
+    """Every setting's dotted name, sections included."""
+
+    def names(model: type[BaseModel], prefix: str) -> list[str]:
+        found = []
+        for key, field in model.model_fields.items():
+            found.append(f"{prefix}{key}")
+            inner = _section(field.annotation)
+            found += names(inner, f"{prefix}{key}.") if inner is not None else []
+        return found
+
+    return tuple(names(Config, ""))
+
+
 def _keys(model: type[BaseModel], path: Sequence[str | int]) -> list[str]:
     for part in path:
-        annotation = model.model_fields[str(part)].annotation
-        options = [annotation, *getattr(annotation, "__args__", ())]
-        model = next(option for option in options if isinstance(option, type) and issubclass(option, BaseModel))
+        model = _section(model.model_fields[str(part)].annotation) or model
     return list(model.model_fields)
+
+
+def _section(annotation: Any) -> type[BaseModel] | None:
+    options = [annotation, *getattr(annotation, "__args__", ())]
+    return next((option for option in options if isinstance(option, type) and issubclass(option, BaseModel)), None)

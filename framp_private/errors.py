@@ -17,6 +17,7 @@
     ├── CryptoError           a key, a signature or a sealed message that is not what it should be
     ├── PrivacyBudgetExhausted    a release that would cost more than is left
     ├── ReleaseLost           a release that was spent and whose bytes are gone
+    ├── StorageError          a sweep's storage that cannot be reached, is locked, full or of another version
     └── RunError              a run folder that cannot be used as asked
 
 Messages name the value, the rule and the cure. Errors that stand for bad input carry `exit_status` 2.
@@ -40,6 +41,7 @@ __all__ = [
     "ProtocolError",
     "ReleaseLost",
     "RunError",
+    "StorageError",
     "WireError",
 ]
 
@@ -116,6 +118,10 @@ class PrivacyBudgetExhausted(FrampError):
 
 class ReleaseLost(FrampError):
     """A release was spent, and its bytes were lost before they were stored: it is never drawn again."""
+
+
+class StorageError(FrampError):
+    """A sweep's storage cannot be reached, is locked, is full, or holds a study that cannot be gone on with."""
 
 
 class RunError(FrampError):

@@ -26,9 +26,15 @@ import yaml
 from framp_private.checkpoint import write_atomically
 from framp_private.errors import CryptoError, RunError
 from framp_private.federated.client import ClientState
+from framp_private.privacy.chain import read_chain
 from framp_private.randomness import Entropy
 
 _STARTING = "config.yaml.partial"
+
+
+def config_bytes(config: Mapping[str, Any]) -> bytes:
+    """What `config.yaml` holds."""
+    return yaml.safe_dump(dict(config), sort_keys=False).encode()
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,7 @@ class RunFolder:
                 self.path.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise RunError(f"out={self.path} cannot be made: {error}") from error
-            write_atomically(self.path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False).encode())
+            write_atomically(self.path / "config.yaml", config_bytes(config))
 
     def run_id(self) -> str:
         """A name that no other run has, made at the first call; the folder must have been started."""
@@ -108,6 +114,11 @@ class RunFolder:
             return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
         except ValueError as error:
             raise RunError(f"{path} was altered: {error}; restore it from a copy") from error
+
+    def ledger(self) -> list[dict[str, Any]] | None:
+        """The rows of the federation's ledger, None where the run continues a shared one; raises `LedgerError`."""
+        path = self.path / "ledger.jsonl"
+        return read_chain(path) if path.is_file() else None
 
     def metrics_bytes(self) -> int:
         """Size of metrics.jsonl, which a checkpoint remembers."""

@@ -12,6 +12,9 @@ from typing import Any
 from framp_private import evaluation
 from framp_private.costs import channel_costs, epsilon_by_round
 from framp_private.federated.local_training import HomeSchedule
+from framp_private.protections.base import Protection
+from framp_private.protections.gaussian import Gaussian
+from framp_private.protections.post_processed import PostProcessed
 from framp_private.simulation import Simulation
 from framp_private.transcript import TRAFFIC_KEYS
 
@@ -74,6 +77,7 @@ def summarise(
         "by_client": _by_client(simulation, local, union, home),
         "privacy": {claim.unit: claim.as_row() for claim in simulation.accounts.claims(simulation.exchanges)},
         "channels": _channels(simulation),
+        "server_view": _server_views(simulation),
         "epsilon_by_round": _curve(simulation),
         "ledgers": {name: asdict(head) for name, head in simulation.accounts.heads().items()},
         "traffic": {way: {key: row[key] for key in TRAFFIC_KEYS} for way, row in simulation.traffic.items()},
@@ -93,6 +97,45 @@ def _channels(simulation: Simulation) -> dict[str, dict[str, Any]]:
             name: simulation.observed.mean(channel, name) for name in ("clip_fraction", "signal_to_noise", "saturated")
         }
     return rows
+
+
+def _server_views(simulation: Simulation) -> dict[str, dict[str, Any]]:
+    """What the server sees of each channel in use, and who noised it; empty where nothing is sent."""
+    federation, client = simulation.federation, next(iter(simulation.federation.budgets))
+    views: dict[str, dict[str, Any]] = {}
+    for channel in simulation.channels:
+        protection = federation.plan.protection(channel)
+        view, at_source = protection.server_view(), channel == "update" and federation.trainer.event(0) is not None
+        views[channel] = {
+            "protection": " over ".join(type(each).__name__ for each in _nested(protection)),
+            "trainer": type(federation.trainer).__name__ if channel == "update" else None,
+            "noise": "client" if at_source else noised_by(protection),
+            "guarantee": federation.event(channel, client).private,
+            "granularity": view.granularity,
+            "minimum_cohort": view.minimum_cohort,
+            "trust": view.trust,
+            "metadata": list(view.metadata),
+        }
+    return views
+
+
+def _nested(protection: Protection) -> Iterator[Protection]:
+    """A protection and those inside of it, outermost first."""
+    inner: Protection | None = protection
+    while inner is not None:
+        yield inner
+        inner = getattr(inner, "inner", None)
+
+
+def noised_by(protection: Protection) -> str | None:
+    """Who adds the noise: `client`, `shares` of all clients, `server`, `earlier` releases, None if nobody does."""
+    if protection.noises_in_shares:
+        return "shares"
+    if protection.noises_total:
+        return "server"
+    if isinstance(protection, PostProcessed):
+        return "earlier"
+    return "client" if any(isinstance(each, Gaussian) for each in _nested(protection)) else None
 
 
 def _curve(simulation: Simulation) -> list[tuple[int, float]]:

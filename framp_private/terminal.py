@@ -15,7 +15,8 @@ from rich.text import Text
 from framp_private.data.base import FederatedDataset
 from framp_private.privacy.calibrate import Calibration, Releases
 from framp_private.privacy.claims import statement
-from framp_private.report.render import KINDS, claims_of
+from framp_private.report.given import claims_of
+from framp_private.report.words import KINDS
 from framp_private.transcript import TRAFFIC_KEYS
 
 WIDTH = 80
@@ -105,6 +106,46 @@ def final_table(summary: Mapping[str, Any], folder: Path) -> RenderableType:
         Text(f"report: {folder / 'report.html'}", overflow="fold"),
     ]
     return Group(*parts)
+
+
+def comparison_table(found: Mapping[str, Any]) -> RenderableType:
+    """Settings, their means over seeds, and differences to the first with p corrected for their number."""
+    parts: list[RenderableType] = [Text(f"mind: {words}", style="yellow") for words in found["comparable"]]
+    for place, setting in enumerate(found["settings"]):
+        differs = ", ".join(f"{key}={value}" for key, value in setting["differs"].items()) or "the same settings"
+        seeds = ", ".join(setting["seeds"])
+        parts.append(Text(f"{chr(65 + place)}: {setting['method']} on {setting['dataset']}, {differs}; seeds {seeds}"))
+    table = Table(title="means over seeds, 95 % intervals", title_justify="left", title_style="bold", width=WIDTH)
+    table.add_column("measure")
+    for place, _ in enumerate(found["settings"]):
+        table.add_column(chr(65 + place), justify="right")
+    names = dict.fromkeys(name for setting in found["settings"] for name in setting["means"])
+    for name in names:
+        form = ".3f" if "/" in name else ",.0f"
+        table.add_row(
+            name.replace("_", " "), *(_mean(setting["means"].get(name), form) for setting in found["settings"])
+        )
+    parts.append(table)
+    tests = Table(title="minus A, over common seeds", title_justify="left", title_style="bold", width=WIDTH)
+    for column in ("setting", "measure", "mean", "interval", "p", "p corrected"):
+        tests.add_column(column, justify="left" if column in ("setting", "measure") else "right")
+    for row in found["differences"]:
+        for name, measure in row["measures"].items():
+            if name.endswith("/mean") or name.startswith("worst"):
+                interval = "–" if measure["low"] is None else f"{measure['low']:+.3f} to {measure['high']:+.3f}"
+                p, adjusted = measure["p"], measure.get("p_holm")
+                ps = ("–" if value is None else f"{value:.2g}" for value in (p, adjusted))
+                tests.add_row(
+                    chr(65 + row["setting"]), name.replace("_", " "), f"{measure['mean']:+.3f}", interval, *ps
+                )
+    return Group(*parts, *([tests] if tests.row_count else []))
+
+
+def _mean(row: Mapping[str, Any] | None, form: str) -> str:
+    if row is None:
+        return "–"
+    half = "" if row["low"] is None else f" ± {row['mean'] - row['low']:{form}}"
+    return f"{row['mean']:{form}}{half}"
 
 
 def calibration_table(found: Calibration, channels: Mapping[str, Releases]) -> RenderableType:

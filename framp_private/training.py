@@ -25,6 +25,7 @@ from framp_private.federated.federation import Federation
 from framp_private.federated.local_training import Decay, HomeSchedule
 from framp_private.privacy.chain import Head
 from framp_private.privacy.events import Budget
+from framp_private.provenance import provenance
 from framp_private.report import render_report
 from framp_private.run_folder import ClientStore, HolderStore, RunFolder
 from framp_private.simulation import Simulation
@@ -156,6 +157,7 @@ def train(
             HomeSchedule(options.home_steps, options.home_learning_rate, options.home_decay, options.home_batch_size),
             seconds,
         )
+        summary["provenance"] = provenance(described, dataset.fingerprint, out)
         if folder is not None:
             folder.finish(summary, rows, described)
         return Run(simulation, summary, out)
@@ -236,7 +238,7 @@ class _Folder:
 
     def finish(self, summary: dict[str, Any], rows: list[dict[str, Any]], config: Mapping[str, Any]) -> None:
         """Writes the report, then the summary, which marks the run as done."""
-        page = render_report(summary, rows, config, __version__)
+        page = render_report(summary, rows, config, __version__, ledger=self._files.ledger())
         write_atomically(self._files.path / "report.html", page.encode())
         self._files.write_summary(summary)
 

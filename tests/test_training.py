@@ -75,7 +75,9 @@ def run(name: str, out: Path | None = None, *, resume: bool = False, **options: 
 
 
 def timeless(summary: dict) -> dict:
-    return {key: value for key, value in summary.items() if key != "seconds"}
+    """Without what equal runs differ in: times, and a commitment under a random key."""
+    origin = {key: value for key, value in summary["provenance"].items() if key != "data_commitment"}
+    return {key: value for key, value in summary.items() if key != "seconds"} | {"provenance": origin}
 
 
 def snapshot(folder: Path) -> dict[str, object]:

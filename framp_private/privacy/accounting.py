@@ -25,8 +25,9 @@ from dp_accounting.privacy_accountant import NeighboringRelation
 from dp_accounting.rdp import RdpAccountant, compute_epsilon
 from dp_accounting.rdp.rdp_privacy_accountant import DEFAULT_RDP_ORDERS
 
-from framp_private.privacy.events import Relation, event_of
+from framp_private.privacy.events import Relation, event_of, leaves
 from framp_private.privacy.noise import TAIL
+from framp_private.privacy.selection import SelectionDpEvent, renyi_of_best
 from framp_private.privacy.skellam import SkellamDpEvent, renyi
 
 ORDERS = (*range(2, 65), *range(72, 257, 8), 320, 384, 512, 768, 1024)
@@ -56,10 +57,7 @@ def epsilon(counts: Leaves, relation: Relation, delta: float, noise_values: int 
 
 def rdp_vector(counts: Leaves, relation: Relation) -> np.ndarray:
     """(len(ORDERS),) RDP of elementary events with their counts, at integer orders; infinite where unknown."""
-    total = np.zeros(len(ORDERS))
-    for leaf, count in counts.items():
-        total = total + count * _rdp(leaf, relation, ORDERS)
-    return total
+    return _total(counts, relation, ORDERS)
 
 
 def filter_epsilon(vector: np.ndarray, delta: float, noise_values: int = 0) -> float:
@@ -113,10 +111,15 @@ def merged(counts: Leaves) -> list[tuple[DpEvent, int]]:
 
 
 def _rdp_epsilon(counts: Leaves, relation: Relation, delta: float) -> float:
-    orders, total = tuple(DEFAULT_RDP_ORDERS), np.zeros(len(DEFAULT_RDP_ORDERS))
+    orders = tuple(DEFAULT_RDP_ORDERS)
+    return _convert(orders, _total(counts, relation, orders), delta)
+
+
+def _total(counts: Leaves, relation: Relation, orders: tuple[float, ...]) -> np.ndarray:
+    total = np.zeros(len(orders))
     for leaf, count in counts.items():
         total = total + count * _rdp(leaf, relation, orders)
-    return _convert(orders, total, delta)
+    return total
 
 
 def _convert(orders: tuple[float, ...], vector: np.ndarray, delta: float) -> float:
@@ -131,6 +134,9 @@ def _rdp(leaf: str, relation: Relation, orders: tuple[float, ...]) -> np.ndarray
     event = event_of(leaf)
     if isinstance(event, SkellamDpEvent):  # its bound is for a shift, which replacing a unit is not
         return renyi(event, orders) if relation == "add/remove" else np.full(len(orders), math.inf)
+    if isinstance(event, SelectionDpEvent):
+        runs = [_total(leaves(candidate), relation, orders) for candidate in event.candidates]
+        return renyi_of_best(orders, np.max(runs, axis=0), event.mean, event.shape)
     accountant, log = RdpAccountant(orders, _RELATIONS[relation]), logging.getLogger("absl")
     level = log.level
     try:

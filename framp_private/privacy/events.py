@@ -18,6 +18,7 @@ from dp_accounting import ComposedDpEvent, DpEvent, NonPrivateDpEvent, NoOpDpEve
 
 from framp_private.errors import LedgerError, PrivacyParameterError
 from framp_private.privacy.claims import Unit
+from framp_private.privacy.selection import SelectionDpEvent
 from framp_private.privacy.skellam import SkellamDpEvent
 
 Relation = Literal["add/remove", "replace-one", "add/remove edge"]
@@ -38,7 +39,9 @@ _KNOWN: dict[str, type[DpEvent]] = {
         "SelfComposedDpEvent",
         "ZCDpEvent",
     )
-} | {"SkellamDpEvent": SkellamDpEvent}
+} | {"SelectionDpEvent": SelectionDpEvent, "SkellamDpEvent": SkellamDpEvent}
+_POISSON = "poisson"
+"""Stands for a selection's infinite shape: JSON has no infinity."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class Event:
     @property
     def private(self) -> bool:
         """Whether it carries any guarantee."""
-        return not any(isinstance(event_of(leaf), NonPrivateDpEvent) for leaf in leaves(self.mechanism))
+        return not _clear(self.mechanism)
 
     def to_row(self) -> Row:
         """The form it has in a ledger."""
@@ -87,6 +90,13 @@ class Event:
             "noise_values": self.noise_values,
             "note": self.note,
         }
+
+
+def _clear(mechanism: DpEvent) -> bool:
+    """Whether a part of it, or of a candidate that may be chosen, carries no guarantee."""
+    inside = [event_of(leaf) for leaf in leaves(mechanism)]
+    chosen = [each for event in inside if isinstance(event, SelectionDpEvent) for each in event.candidates]
+    return any(isinstance(event, NonPrivateDpEvent) for event in inside) or any(map(_clear, chosen))
 
 
 def unprotected(unit: Unit, note: str = "sent in the clear") -> Event:
@@ -143,6 +153,9 @@ def _check_parameters(mechanism: DpEvent) -> None:
     noise = [getattr(mechanism, name, 1.0) for name in ("noise_multiplier", "rho", "variance", "l2", "l1")]
     if not 0 <= q <= 1 or not all(0 <= value < math.inf for value in noise):
         raise PrivacyParameterError(f"{mechanism} has a rate outside [0, 1] or noise that is negative or not finite")
+    if isinstance(mechanism, SelectionDpEvent):  # its own parameters were checked when it was made
+        for candidate in mechanism.candidates:
+            leaves(candidate)
     inner = getattr(mechanism, "event", None)
     if isinstance(inner, DpEvent):
         _check_parameters(inner)
@@ -161,6 +174,8 @@ def to_row(mechanism: DpEvent) -> Row:
     row: Row = {"kind": name}
     for attribute in type(mechanism).__attrs_attrs__:
         row[attribute.name] = _value_row(getattr(mechanism, attribute.name))
+    if isinstance(mechanism, SelectionDpEvent) and math.isinf(mechanism.shape):
+        row["shape"] = _POISSON
     return row
 
 
@@ -168,8 +183,11 @@ def from_row(row: Mapping[str, Any]) -> DpEvent:
     """The inverse of `to_row`; raises `LedgerError`."""
     try:
         made = _KNOWN[row["kind"]]
-        return made(**{key: _row_value(value) for key, value in row.items() if key != "kind"})
-    except (KeyError, TypeError, ValueError) as error:
+        values = {key: _row_value(value) for key, value in row.items() if key != "kind"}
+        if made is SelectionDpEvent and values["shape"] == _POISSON:
+            values["shape"] = math.inf
+        return made(**values)
+    except (KeyError, TypeError, ValueError, PrivacyParameterError) as error:
         raise LedgerError(f"{dict(row)} is no known event") from error
 
 

@@ -1,3 +1,8 @@
-"""`report.html`: one self-contained file with what a run did, what it cost and what it may claim."""
+"""`report.html`: one self-contained file with what a run did, what it cost and what it may claim.
 
-from framp_private.report.render import render_report as render_report
+`document` says what a report is made of, `sources` where its numbers stand; `html`, `markdown`, `as_json` and `pdf`
+make files of it. `run` writes the report of a run, `folder` that of a run's folder.
+"""
+
+from framp_private.report.run import render_report as render_report
+from framp_private.report.run import run_document as run_document

@@ -1,0 +1,105 @@
+"""The folder a sweep leaves behind.
+
+::
+
+    sweep.yaml      the sweep as it was read          storage         the address of its trials, without a password
+    study.db        the trials, unless elsewhere      trials/NNNN/    a run folder for each
+    ledgers/        what the whole sweep has spent    keys/           what signs them: not to be passed on
+    summary.json    points, frontier, cost            report.html     one self-contained file
+    workers.log     what workers printed
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from framp_private.checkpoint import write_atomically
+from framp_private.errors import ConfigError, RunError
+from framp_private.sweep.reading import sweep_of
+from framp_private.sweep.spec import Sweep
+
+_OWN = {"study.db", "study.db.lock", "study.db-journal", "sweep.yaml.partial", "storage.partial", "storage"}
+
+
+@dataclass(frozen=True)
+class SweepFolder:
+    """A sweep's folder. `start` makes it."""
+
+    path: Path
+
+    @property
+    def begun(self) -> bool:
+        """Whether a sweep was started here."""
+        return (self.path / "sweep.yaml").is_file()
+
+    @property
+    def database(self) -> str:
+        """The address of the study that is kept in the folder."""
+        return f"sqlite:///{self.path.resolve() / 'study.db'}"
+
+    @property
+    def log(self) -> Path:
+        """Where workers print."""
+        return self.path / "workers.log"
+
+    def trial(self, number: int) -> Path:
+        """A trial's run folder."""
+        return self.path / "trials" / f"{number:04d}"
+
+    def sweep(self) -> Sweep:
+        """The sweep that was started here. Raises `RunError`."""
+        try:
+            return sweep_of(dict(yaml.safe_load((self.path / "sweep.yaml").read_text())))
+        except (OSError, ValueError, TypeError, yaml.YAMLError, ConfigError) as error:
+            raise RunError(f"{self.path} holds no sweep: sweep.yaml is missing or unreadable ({error})") from error
+
+    def address(self) -> str:
+        """Where the trials are, without a password. Raises `RunError`."""
+        try:
+            return (self.path / "storage").read_text().strip()
+        except OSError as error:
+            raise RunError(f"{self.path} holds no sweep: {error}") from error
+
+    def summary(self) -> dict[str, Any]:
+        """The summary as it was last written; raises `RunError`."""
+        try:
+            return dict(json.loads((self.path / "summary.json").read_text()))
+        except (OSError, ValueError) as error:
+            raise RunError(
+                f"{self.path} holds no summary of a sweep: go on with `framp-private sweep --resume`"
+            ) from error
+
+    def check(self, sweep: Sweep) -> None:
+        """Refuses a folder that cannot take this sweep; writes nothing. Raises `RunError`."""
+        if self.begun:
+            before, now = self.sweep().as_row(), sweep.as_row()
+            changed = sorted(key for key in {*before, *now} if before.get(key) != now.get(key)) or ["order of its axes"]
+            if self.sweep().digest != sweep.digest:
+                raise RunError(
+                    f"out={self.path} was started with another {', '.join(changed)}: choose another folder, or go on "
+                    f"with "
+                    f"{self.path / 'sweep.yaml'}"
+                )
+        elif self.path.is_file() or (self.path.is_dir() and any(i.name not in _OWN for i in self.path.iterdir())):
+            raise RunError(f"out={self.path} is not empty and holds no sweep: choose another folder")
+
+    def start(self, sweep: Sweep, address: str) -> None:
+        """Makes the folder. Raises `RunError`."""
+        self.check(sweep)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            if not self.begun:
+                write_atomically(self.path / "storage", address.encode())
+                write_atomically(self.path / "sweep.yaml", yaml.safe_dump(sweep.as_row(), sort_keys=False).encode())
+        except OSError as error:
+            raise RunError(f"out={self.path} cannot be made: {error}") from error
+
+    def finish(self, summary: dict[str, Any], page: str) -> None:
+        """Writes the report, then the summary, each whole or not at all."""
+        write_atomically(self.path / "report.html", page.encode())
+        write_atomically(self.path / "summary.json", json.dumps(summary, indent=1).encode())

@@ -1,0 +1,167 @@
+"""A sweep's `summary.json`: points with their means, the frontier, what failed, and what choosing costs."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from framp_private.sweep.frontier import frontier
+from framp_private.sweep.intervals import interval
+from framp_private.sweep.record import Record
+from framp_private.sweep.spec import Sweep
+from framp_private.version import __version__
+
+Row = dict[str, Any]
+KINDS = ("local", "union", "after_local_training")
+UNPROTECTED = "none"
+"""What stands for a unit where a run guarantees nothing."""
+
+
+def summarise(sweep: Sweep, trials: Sequence[Record], choosing: Mapping[str, Any]) -> Row:
+    """Everything that the sweep says; every number in it is of finished trials' rows or of the sweep's accounts."""
+    points = points_of(sweep, trials)
+    states = Counter(trial.state for trial in trials)
+    return {
+        "sweep": sweep.name,
+        "version": __version__,
+        "digest": sweep.digest,
+        "spec": sweep.as_row(),
+        "objectives": [
+            {"name": objective.name, "direction": objective.direction, "words": objective.words}
+            for objective in sweep.objectives
+        ],
+        "trials": {
+            "planned": len(trials),
+            "done": states["complete"],
+            "failed": states["failed"],
+            "pruned": states["pruned"],
+            "running": states["running"],
+            "waiting": states["waiting"],
+        },
+        "points": points,
+        "frontier": _frontiers(points),
+        "provenance": _provenance(trials),
+        "rows": [_trial(trial) for trial in trials],
+        "choosing": dict(choosing),
+        "chosen": _chosen(sweep, trials) if sweep.choosing.publish == "best" else None,
+    }
+
+
+def _chosen(sweep: Sweep, trials: Sequence[Record]) -> int | None:
+    """The place of the best repetition by the first objective, the earlier of two alike; None if none ended well."""
+    sign = 1 if sweep.objectives[0].direction == "maximize" else -1
+    done = [trial for trial in trials if trial.state == "complete"]
+    return max(done, key=lambda trial: (sign * trial.values[0], -trial.number)).place if done else None
+
+
+def _trial(trial: Record) -> Row:
+    row: Row = {
+        "number": trial.number,
+        "state": trial.state,
+        "place": trial.place,
+        "seed": trial.seed,
+        "screening": trial.screening,
+    }
+    if trial.state == "complete":
+        row |= {"values": [_finite(value) for value in trial.values], "result": dict(trial.result)}
+    return row | ({"error": trial.error} if trial.error else {})
+
+
+def points_of(sweep: Sweep, trials: Sequence[Record]) -> list[Row]:
+    """Every point with the means over its replicates, by place."""
+    by_place: dict[int, list[Record]] = {}
+    for trial in trials:
+        if not trial.screening:
+            by_place.setdefault(trial.place, []).append(trial)
+    return [_point(sweep, place, found) for place, found in sorted(by_place.items())]
+
+
+def _point(sweep: Sweep, place: int, trials: Sequence[Record]) -> Row:
+    """A point over its replicates. One with replicates missing has means over those there are, and says how many."""
+    first = trials[0]
+    label = first.reference
+    done = [trial for trial in trials if trial.state == "complete"]
+    rows = [trial.result for trial in done]
+    found: Row = {
+        "place": place,
+        "reference": label,
+        "axes": {axis.name: first.params.get(axis.name) for axis in sweep.axes} if label is None else {},
+        "trials": [trial.number for trial in trials],
+        "replicates": len(done),
+        "pruned": any(trial.state == "pruned" for trial in trials),
+    }
+    if not rows:
+        return {**found, "unit": None, "epsilon": None, "claim": None, "objectives": {}, "accuracies": {}}
+    units = {row["unit"] or UNPROTECTED for row in rows}
+    claims = [row["privacy"][row["unit"]] for row in rows if row["unit"]]
+    worst = max(claims, key=lambda claim: claim["epsilon"]) if claims else None
+    accuracies = _accuracies(rows)
+    infinite = any(row["epsilon"] is None for row in rows)
+    return {
+        **found,
+        "unit": units.pop() if len(units) == 1 else UNPROTECTED,
+        "epsilon": None if infinite else max(row["epsilon"] for row in rows),
+        "claim": None if infinite else worst,
+        "objectives": {
+            objective.name: interval([trial.values[at] for trial in done]).as_row()
+            for at, objective in enumerate(sweep.objectives)
+        },
+        "accuracies": accuracies,
+        "intervals": {
+            kind: {budget: interval(list(values.values())).as_row() for budget, values in table.items()}
+            for kind, table in accuracies.items()
+        },
+        "server_view": rows[0]["server_view"],
+        "worst_client": interval([row["worst_client"] for row in rows]).as_row(),
+        "bytes": interval([row["bytes"] for row in rows]).as_row(),
+        "seconds": interval([row["seconds"] for row in rows]).as_row(),
+    }
+
+
+def _provenance(trials: Sequence[Record]) -> list[Row]:
+    """Versions and code of the finished trials, each once: more than one means that trials are not alike."""
+    found: list[Row] = []
+    for trial in trials:
+        row = {key: trial.result.get("provenance", {}).get(key) for key in ("versions", "code_sha256")}
+        if trial.result and row not in found:
+            found.append(row)
+    return found
+
+
+def _accuracies(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[str, float]]]:
+    """By kind, budget and seed."""
+    table: dict[str, dict[str, dict[str, float]]] = {}
+    for row in rows:
+        for kind in KINDS:
+            for budget, value in row["accuracy"][kind].items():
+                if value is not None:
+                    table.setdefault(kind, {}).setdefault(budget, {})[str(row["seed"])] = value
+    return table
+
+
+def _frontiers(points: Sequence[Row]) -> list[Row]:
+    """One for each unit and budget, on points with all their replicates; a run without a guarantee is on none."""
+    found = []
+    most = max((point["replicates"] for point in points), default=0)
+    for unit in sorted({point["unit"] for point in points if point["epsilon"] and point["unit"]}):
+        of_unit = [
+            {**point, "epsilon": float(point["epsilon"])}
+            for point in points
+            if point["unit"] == unit and point["epsilon"] is not None and point["replicates"] == most
+        ]
+        budgets = sorted({budget for point in of_unit for budget in point["accuracies"]["local"]}, key=_share)
+        found += [{"unit": unit, "budget": budget, "points": frontier(of_unit, budget)} for budget in budgets]
+    return found
+
+
+def _share(name: str) -> float:
+    if name == "mean":
+        return 2.0
+    top, _, bottom = name.partition("/")
+    return float(top) / float(bottom or 1)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

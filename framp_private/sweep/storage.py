@@ -1,0 +1,190 @@
+"""Where a sweep's trials are: a database that Optuna reads and writes, and one lock over it for all who share it.
+
+SQLite is one file and needs nothing started; PostgreSQL or MySQL serve several machines. The lock makes planning,
+claiming and finishing a trial one step each, whoever shares the study: a file lock beside an SQLite file, else an
+advisory lock of the server, which ends with the connection of whoever held it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import optuna
+from optuna.storages import BaseStorage, RDBStorage
+from sqlalchemy import URL, Connection, make_url, text
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+
+from framp_private.errors import ConfigError, StorageError
+
+T = TypeVar("T")
+PATIENCE_SECONDS = 60.0
+"""How long a locked or unreachable storage is asked again before a sweep stops."""
+
+_DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg", "mysql": "mysql+pymysql"}
+_TRANSIENT = (optuna.exceptions.StorageInternalError, SQLAlchemyError)
+
+
+@dataclass(frozen=True, eq=False)
+class Storage:
+    """An open storage. Make it with `open_storage`.
+
+    Args:
+        trials: as Optuna knows it. url: with its password. file: of SQLite, else None. patience: seconds.
+    """
+
+    trials: BaseStorage
+    engine: RDBStorage
+    url: URL
+    file: Path | None
+    patience: float = PATIENCE_SECONDS
+
+    @property
+    def shown(self) -> str:
+        """The address without its password."""
+        return self.url.render_as_string(hide_password=True)
+
+    def patiently(self, action: Callable[[], T]) -> T:
+        """Does something that may be done again, until it succeeds or patience ends.
+
+        Raises:
+            StorageError: it did not succeed; nothing that was stored is lost.
+        """
+        return _patiently(action, self.shown, self.patience)
+
+    @contextmanager
+    def exclusive(self, study: str) -> Iterator[None]:
+        """Nobody else who shares the storage is inside for the same study.
+
+        Raises:
+            StorageError: somebody else is, until patience ends.
+        """
+        if self.file is not None:
+            with _file_lock(self.file.with_name(self.file.name + ".lock"), self.patience):
+                yield
+            return
+        with _server_lock(self, study):
+            yield
+
+    def close(self) -> None:
+        """Gives the connections back."""
+        self.engine.engine.dispose()
+
+
+def open_storage(url: str, patience: float = PATIENCE_SECONDS) -> Storage:
+    """Opens `sqlite:///FILE`, `postgresql://USER:PASSWORD@HOST/DATABASE` or `mysql://...`, and makes its tables.
+
+    Raises:
+        ConfigError: no such kind of storage, or its driver is not installed.
+        StorageError: it cannot be reached or is locked for longer than `patience` seconds, or another version of Optuna
+            made its tables.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise ConfigError(
+            "--storage is no database's address: write sqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE"
+        ) from None
+    kind = parsed.get_backend_name()
+    if kind not in ("sqlite", "postgresql", "postgres", "mysql", "mariadb"):
+        raise ConfigError(f"--storage is of kind {kind!r}: use sqlite, postgresql or mysql")
+    if "+" not in parsed.drivername:
+        parsed = parsed.set(drivername=_DRIVERS.get(parsed.drivername, parsed.drivername))
+    file = Path(parsed.database or "") if kind == "sqlite" else None
+    if file is not None and (not parsed.database or parsed.database == ":memory:"):
+        raise ConfigError("--storage sqlite:// needs a file: a study in memory does not survive its process")
+    if file is not None and not file.parent.is_dir():
+        raise StorageError(f"{file} cannot be opened: {file.parent} is no folder")
+    return _patiently(lambda: _open(parsed, file, patience), parsed.render_as_string(hide_password=True), patience)
+
+
+def _open(url: URL, file: Path | None, patience: float) -> Storage:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    waits = {"timeout": 5} if file is not None else {"connect_timeout": 5}
+    options = {"connect_args": waits, "pool_pre_ping": file is None}
+    shown = url.render_as_string(hide_password=True)
+    try:
+        engine = RDBStorage(url.render_as_string(hide_password=False), engine_kwargs=options)
+    except (ImportError, NoSuchModuleError) as error:
+        raise ConfigError(
+            f"{shown} needs a driver that is not installed: pip install 'framp-private[cluster]'"
+        ) from error
+    except RuntimeError as error:
+        raise StorageError(f"{shown} was made by another version of Optuna: {error}") from error
+    return Storage(optuna.storages.get_storage(engine), engine, url, file, patience)
+
+
+def _patiently(action: Callable[[], T], shown: str, patience: float) -> T:
+    end, wait = time.monotonic() + patience, 0.1
+    while True:
+        try:
+            return action()
+        except _TRANSIENT as error:
+            cause = str(error.__cause__ or error).splitlines()[0]
+            if "disk is full" in cause or "readonly" in cause or "not a database" in cause:
+                raise StorageError(f"{shown} cannot be written: {cause}; what was stored before is kept") from error
+            if time.monotonic() + wait > end:
+                raise StorageError(
+                    f"{shown} was locked or could not be reached for {patience:g} s: {cause}; nothing that was "
+                    f"stored is "
+                    "lost, go on with --resume"
+                ) from error
+            time.sleep(wait)
+            wait = min(2 * wait, 2.0)
+
+
+@contextmanager
+def _file_lock(path: Path, patience: float) -> Iterator[None]:
+    end = time.monotonic() + patience
+    with path.open("a") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise StorageError(f"{path} has been locked by another process for {patience:g} s") from None
+                time.sleep(0.002)
+        yield
+
+
+@contextmanager
+def _server_lock(storage: Storage, study: str) -> Iterator[None]:
+    name = f"framp_private {study}"
+    number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], signed=True)
+    postgres = storage.url.get_backend_name().startswith("postgres")
+    take, give = (
+        ("SELECT pg_try_advisory_lock(:it)", "SELECT pg_advisory_unlock(:it)")
+        if postgres
+        else ("SELECT GET_LOCK(:it, 0)", "SELECT RELEASE_LOCK(:it)")
+    )
+    value = {"it": number if postgres else hashlib.sha256(name.encode()).hexdigest()[:60]}
+
+    def taken() -> Connection:
+        connection = storage.engine.engine.connect()
+        try:
+            end = time.monotonic() + storage.patience
+            while not connection.execute(text(take), value).scalar():
+                if time.monotonic() > end:
+                    raise StorageError(f"study {study!r} has been locked for {storage.patience:g} s by another process")
+                time.sleep(0.005)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    connection = storage.patiently(taken)
+    try:
+        yield
+    finally:
+        try:
+            connection.execute(text(give), value)
+            connection.commit()
+        finally:
+            connection.close()
