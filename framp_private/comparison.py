@@ -16,7 +16,7 @@ from framp_private.checkpoint import write_atomically
 from framp_private.errors import RunError
 from framp_private.privacy.claims import UNITS
 from framp_private.run_folder import RunFolder
-from framp_private.sweep.intervals import difference, interval
+from framp_private.sweep.intervals import CONFIDENCE, difference, interval
 from framp_private.version import __version__
 
 Row = dict[str, Any]
@@ -49,6 +49,7 @@ def compare(folders: Sequence[Path]) -> Row:
     settings = [_setting(group, groups) for group in groups]
     return {
         "version": __version__,
+        "confidence": CONFIDENCE,
         "settings": settings,
         "differences": _differences(settings),
         "comparable": _comparable(settings),
@@ -104,7 +105,7 @@ def _setting(group: Sequence[Row], groups: Sequence[Sequence[Row]]) -> Row:
     known = bool(claims) and all(claim["epsilon"] is not None for claim in claims)
     values = {name: _by_seed(summaries, name) for name in _measures(first)}
     return {
-        "differs": {key: own.get(key) for key in differs},
+        "differs": {key: _scalar(own.get(key)) for key in differs},
         "folders": [run["folder"] for run in group],
         "seeds": list(summaries),
         "unit": unit if known else None,
@@ -115,6 +116,10 @@ def _setting(group: Sequence[Row], groups: Sequence[Sequence[Row]]) -> Row:
         "dataset": first["dataset"],
         "data": sorted({json.dumps([s["dataset"], s["clients"], s["unseen_clients"]]) for s in summaries.values()}),
     }
+
+
+def _scalar(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, list | bool) else value
 
 
 def _measures(summary: Mapping[str, Any]) -> list[str]:

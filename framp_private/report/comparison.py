@@ -7,14 +7,15 @@ from typing import Any
 
 from framp_private.report.document import Block, Cell, Document, Facts, Notice, Section, Table, Text, joined, text
 from framp_private.report.points import INFINITE, mean_of
-from framp_private.report.sources import Data, number
+from framp_private.report.sources import Data, named, number
 
 SHOWN = ("local", "union", "unseen", "after_local_training", "worst client")
 TESTED = (
-    "Settings are compared with the first one over the seeds that both have: mean difference, 95 % interval and p of "
-    "Student's paired t test. The last column corrects p for the number of settings compared (Holm). Of a single "
-    "common "
-    "seed there is a difference and no test."
+    "Settings are compared with the first one over the seeds that both have: mean difference, interval and p of "
+    "Student's "
+    "paired t test. The last column corrects p for the number of settings compared (Holm). Of a single common seed "
+    "there "
+    "is a difference and no test. Confidence of all intervals: "
 )
 
 
@@ -51,9 +52,8 @@ def settings(data: Data) -> Section:
 def _words(data: Data, place: int) -> Text:
     at = ("settings", place)
     what: list[Cell] = [text(number(data, (*at, "method")), " on ", number(data, (*at, "dataset")))]
-    for name, value in data[(*at, "differs")].items():
-        shown: Cell = str(value) if isinstance(value, list | bool) else number(data, (*at, "differs", name))
-        what.append(text(f"{name} = ", shown))
+    for name in data[(*at, "differs")]:
+        what.append(text(f"{name} = ", number(data, (*at, "differs", name))))
     return joined(what, ", ")
 
 
@@ -66,14 +66,15 @@ def side_by_side(data: Data) -> Section:
         cells: list[Cell] = []
         for place, setting in enumerate(data["settings"]):
             cells.append(mean_of(data, ("settings", place, "means", name), form) if name in setting["means"] else "–")
-        rows.append((name.replace("/", ", ").replace("_", " "), *cells))
+        first = next(place for place, setting in enumerate(data["settings"]) if name in setting["means"])
+        rows.append((named(data, ("settings", first, "means", name)), *cells))
     epsilons: list[Cell] = []
     for place, setting in enumerate(data["settings"]):
         known = setting["claim"] is not None
         epsilons.append(number(data, ("settings", place, "claim", "epsilon"), ".3f") if known else INFINITE)
     rows.append(("epsilon, the largest of the seeds", *epsilons))
     header = ("measure", *(f"setting {chr(65 + place)}" for place in range(len(data["settings"]))))
-    return Section("Side by side", (Table("Means over seeds with 95 % intervals.", header, tuple(rows)),), "means")
+    return Section("Side by side", (Table("Means over seeds with their intervals.", header, tuple(rows)),), "means")
 
 
 def differences(data: Data) -> Section:
@@ -84,7 +85,7 @@ def differences(data: Data) -> Section:
             if name.split("/")[0] not in SHOWN:
                 continue
             at = ("differences", place, "measures", name)
-            who = f"{chr(65 + row['setting'])} minus A, {name.replace('/', ', ').replace('_', ' ')}"
+            who = text(f"{chr(65 + row['setting'])} minus A, ", named(data, at))
             interval: Cell = "–"
             if measure["low"] is not None:
                 interval = text(number(data, (*at, "low"), "+.3f"), " to ", number(data, (*at, "high"), "+.3f"))
@@ -92,7 +93,7 @@ def differences(data: Data) -> Section:
             figures = (number(data, (*at, "n")), number(data, (*at, "mean"), "+.3f"), interval)
             rows.append((who, *figures, number(data, (*at, "p"), ".2g"), adjusted))
     header = ("difference", "seeds", "mean", "interval", "p", "p, corrected")
-    blocks: list[Block] = [text(TESTED, tone="soft")]
+    blocks: list[Block] = [text(TESTED, number(data, "confidence", ".0%"), ".", tone="soft")]
     if rows:
         blocks.append(Table("Differences over common seeds.", header, tuple(rows)))
     else:

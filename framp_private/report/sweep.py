@@ -32,15 +32,15 @@ EXPERIMENTER = (
     "Accuracies are the experimenter's own view of simulated runs: exact, in no channel, and covered by no claim below."
 )
 CAUTION = (
-    "Each mean is over the seeds that the sweep was planned with, whatever they gave; no run was picked. An interval "
-    "is "
-    "Student's at 95 % over seeds: it tells how far noise, initialisation and partition move the mean, and nothing of "
-    "other data."
+    "Each mean is over the seeds that the sweep was planned with, whatever they gave; no run was picked. Intervals are "
+    "Student's over seeds: they tell how far noise, initialisation and partition move a mean, and nothing of other "
+    "data. "
+    "Their confidence: "
 )
 STATES = {
     "front": "no other point has at most its epsilon, up to a five-hundredth, and a higher mean",
     "behind": "another point is ahead in the mean, and the seeds do not settle that it truly is",
-    "beaten": "another point costs no more and is ahead by a paired t test over seeds at 95 %",
+    "beaten": "another point costs no more and is ahead by a paired t test over seeds",
 }
 
 
@@ -76,7 +76,7 @@ def headline(data: Data) -> Section:
     if not lines:
         lines.append(text("No point has a guarantee and all its replicates: there is no frontier."))
     blocks: list[Block] = [Notice("good" if data["frontier"] else "bad", "What privacy costs", tuple(lines))]
-    blocks += [text(CAUTION, tone="soft"), text(EXPERIMENTER, tone="soft")]
+    blocks += [text(CAUTION, number(data, "confidence", ".0%"), ".", tone="soft"), text(EXPERIMENTER, tone="soft")]
     return Section("In short", tuple(blocks), "short")
 
 
@@ -92,8 +92,7 @@ def claims(data: Data) -> Section:
     for place, point in enumerate(data["points"]):
         at = ("points", place)
         if point["claim"] is None:
-            why = "none: no guarantee" if point["objectives"] else "no run of it ended"
-            rows.append((name_of(data, place), "–", INFINITE if point["objectives"] else "–", "–", "–", why))
+            rows.append((name_of(data, place), *_without_claim(data, place)))
             continue
         terms = [number(data, (*at, "claim", name)) for name in ("relation", "trust_model")]
         epsilon, delta = number(data, (*at, "epsilon"), ".3f"), number(data, (*at, "claim", "delta"), "g")
@@ -112,6 +111,15 @@ def claims(data: Data) -> Section:
         ".",
     )
     return Section("What is claimed", (words, table), "claims")
+
+
+def _without_claim(data: Data, place: int) -> tuple[Cell, ...]:
+    point = data["points"][place]
+    if not point["objectives"]:
+        return ("–", "–", "–", "–", "pruned" if point["pruned"] else "no run of it ended well")
+    if point["epsilon"] == 0:
+        return ("–", number(data, ("points", place, "epsilon")), "–", "–", "nobody: no message was sent")
+    return ("–", INFINITE, "–", "–", "none: no guarantee")
 
 
 def frontier(data: Data) -> Section | None:
@@ -142,9 +150,9 @@ def _front_table(data: Data, unit: str) -> Table:
     header: list[Cell] = ["point", "epsilon"]
     for budget in (front["budget"] for front in fronts):
         header.append("all budgets" if budget == "mean" else text("budget ", _budget(data, budget)))
-    return Table(
-        "Local accuracy by budget, mean with interval, and where the point stands.", tuple(header), tuple(rows)
-    )
+    place = next(at for at, front in enumerate(data["frontier"]) if front["unit"] == unit)
+    caption = "Local accuracy by budget, mean with interval, and where the point stands; unit "
+    return Table(text(caption, number(data, ("frontier", place, "unit"))), tuple(header), tuple(rows))
 
 
 def _budget(data: Data, budget: str) -> Cell:
@@ -170,7 +178,7 @@ def points(data: Data) -> Section:
         text(number(data, ("objectives", at, "name")), ": ", number(data, ("objectives", at, "words")))
         for at, _ in objectives
     ]
-    caption = "Every point: mean over its seeds, 95 % interval."
+    caption = "Every point: mean over its seeds, with its interval."
     table = Table(caption, (*header, "worst client"), tuple(rows))
     return Section("All points", (table, Items(tuple(meant))), "points")
 
@@ -310,7 +318,7 @@ def trials(data: Data) -> Section:
         reasons = []
         for at in failed:
             reasons.append(
-                text("trial ", number(data, ("rows", at, "number")), " failed: ", number(data, ("rows", at, "error")))
+                text("trial ", number(data, ("rows", at, "number")), " failed: ", number(data, ("rows", at, "reason")))
             )
         blocks.append(Notice("bad", "Trials that failed, and why", tuple(reasons)))
     rows = []

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from framp_private.sweep.frontier import frontier
-from framp_private.sweep.intervals import interval
+from framp_private.sweep.intervals import CONFIDENCE, interval
 from framp_private.sweep.record import Record
 from framp_private.sweep.spec import Sweep
 from framp_private.version import __version__
@@ -27,6 +27,7 @@ def summarise(sweep: Sweep, trials: Sequence[Record], choosing: Mapping[str, Any
         "sweep": sweep.name,
         "version": __version__,
         "digest": sweep.digest,
+        "confidence": CONFIDENCE,
         "spec": sweep.as_row(),
         "objectives": [
             {"name": objective.name, "direction": objective.direction, "words": objective.words}
@@ -66,7 +67,7 @@ def _trial(trial: Record) -> Row:
     }
     if trial.state == "complete":
         row |= {"values": [_finite(value) for value in trial.values], "result": dict(trial.result)}
-    return row | ({"error": trial.error} if trial.error else {})
+    return row | ({"reason": trial.error.splitlines()[0], "error": trial.error} if trial.error else {})
 
 
 def points_of(sweep: Sweep, trials: Sequence[Record]) -> list[Row]:

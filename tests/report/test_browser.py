@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from framp_private.report.comparison import comparison_document
 from framp_private.report.html import render_html
 from framp_private.report.run import run_document
+from framp_private.report.sweep import sweep_document
 from tests.report.pages import audit_rows, contents_of
+from tests.report.sweeps import shown_summary
 from tests.services import accessibility, chromium, open_page
+from tests.test_comparison import made
 
 if TYPE_CHECKING:
     import playwright.sync_api as pw
@@ -34,11 +38,14 @@ def pages(folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
     audited = run_document(contents["summary"], contents["metrics"], contents["config"], "0", audit=audit_rows())
     path = tmp_path_factory.mktemp("pages") / "audited.html"
     path.write_text(render_html(audited))
-    return {"open": folders["open"] / "report.html", "audited": path}
+    swept, compared = path.with_name("sweep.html"), path.with_name("comparison.html")
+    swept.write_text(render_html(sweep_document(shown_summary(), "0")))
+    compared.write_text(render_html(comparison_document(made(path.parent / "compared"), "0")))
+    return {"open": folders["open"] / "report.html", "audited": path, "sweep": swept, "comparison": compared}
 
 
 @pytest.mark.parametrize("width", [1280, 400])
-@pytest.mark.parametrize("name", ["open", "audited"])
+@pytest.mark.parametrize("name", ["open", "audited", "sweep", "comparison"])
 def test_a_report_is_silent_offline_and_accessible(
     name: str, width: int, pages: dict[str, Path], browser: pw.Browser
 ) -> None:
