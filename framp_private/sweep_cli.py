@@ -15,9 +15,9 @@ from typer.core import TyperGroup
 from framp_private.errors import ConfigError
 from framp_private.sweep import Machine, Sweep, read_sweep, run_sweep
 from framp_private.sweep.folder import SweepFolder
+from framp_private.sweep.opening import find_study
 from framp_private.sweep.record import STATES
 from framp_private.sweep.storage import open_storage
-from framp_private.sweep.study import find_study
 from framp_private.sweep.trial import check_root
 from framp_private.sweep.view import final_table, live, plan_table, progress_table
 

@@ -93,7 +93,7 @@ THIRD_PARTY = {
     "torchvision": {"data/vision.py"},
     "torch_geometric": {"data/graph.py", "models/graph.py"},
     "ogb": {"data/graph.py"},
-    "optuna": {"sweep/storage.py", "sweep/study.py"},
+    "optuna": {"sweep/storage.py", "sweep/study.py", "sweep/opening.py", "sweep/optuna_trials.py"},
     "sqlalchemy": {"sweep/storage.py"},
     "scipy": {"sweep/intervals.py", "data/graph.py", "privacy/skellam.py"},
     "attrs": {"privacy/selection.py", "privacy/skellam.py"},

@@ -226,6 +226,7 @@ def choosing(data: Data) -> Section:
             worst = max(dearest, key=lambda p: float(data["points"][p]["epsilon"]))
             one = number(data, ("points", worst, "epsilon"), ".3f")
         whole: Cell = "none" if account["epsilon"] is None else number(data, (*at, "epsilon"), ".3f")
+        bounded = number(data, (*at, "epsilon_with_guarantee"), ".3f")
         counts = (number(data, (*at, "runs")), number(data, (*at, "without_guarantee")))
         if publish == "best":
             counts = ("secret", counts[1])  # type: ignore[assignment]
@@ -235,13 +236,24 @@ def choosing(data: Data) -> Section:
                 number(data, (*at, "relation")),
                 *counts,
                 one,
+                bounded,
                 whole,
                 number(data, (*at, "delta"), "g"),
             )
         )
-    header = ("unit", "relation", "runs", "without guarantee", "dearest run alone", "with choosing", "delta")
+    header = (
+        "unit",
+        "relation",
+        "runs",
+        "without guarantee",
+        "dearest run alone",
+        "those with a guarantee",
+        "with choosing",
+        "delta",
+    )
     caption = (
-        "Epsilon of one run alone, and of everything that choosing among them has used; by the sweep's own ledgers."
+        "Epsilon of one run alone, of all runs with a guarantee together, and of everything that choosing has used; "
+        "by the sweep's own ledgers."
     )
     blocks: list[Block] = [text(words)]
     if rows:

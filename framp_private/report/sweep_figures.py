@@ -17,6 +17,9 @@ from framp_private.report.sources import Data, number
 
 MARKS = "osD^vPX*"
 EPSILON = "privacy.epsilon"
+ALL = "all points"
+MOST_SERIES = 8
+"""More than so many lines nobody tells apart: then points stand alone."""
 
 
 def frontier(data: Data, unit: str) -> Picture:
@@ -87,8 +90,10 @@ def _draw(axes: Axes, data: Data, unit: str, budget: str, labelled: bool = False
     front = _front(data, unit, budget)
     points = [data["points"][row["place"]] for row in front["points"]]
     for place, (series, members) in enumerate(_series(points).items()):
-        look = PALETTE[place % len(PALETTE)], MARKS[place % len(MARKS)], series if labelled else None
-        _series_on(axes, members, budget, *look)
+        look = {"color": PALETTE[place % len(PALETTE)], "marker": MARKS[place % len(MARKS)]}
+        _series_on(
+            axes, members, budget, linewidth=0.0 if series == ALL else 1.2, label=series if labelled else None, **look
+        )
     best = [data["points"][row["place"]] for row in front["points"] if row["state"] == "front"]
     axes.plot(
         [point["epsilon"] for point in best],
@@ -112,14 +117,12 @@ def _series(points: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, 
     found: dict[str, list[Mapping[str, Any]]] = {}
     for point in points:
         others = [str(value) for name, value in point["axes"].items() if name != EPSILON]
-        label = str(point["reference"]) if point["reference"] is not None else ", ".join(others) or "all points"
+        label = str(point["reference"]) if point["reference"] is not None else ", ".join(others) or ALL
         found.setdefault(label, []).append(point)
-    return found
+    return found if len(found) <= MOST_SERIES else {ALL: list(points)}
 
 
-def _series_on(
-    axes: Axes, members: Sequence[Mapping[str, Any]], budget: str, colour: str, mark: str, label: str | None
-) -> None:
+def _series_on(axes: Axes, members: Sequence[Mapping[str, Any]], budget: str, **look: Any) -> None:
     means = [point["intervals"]["local"][budget] for point in members]
     low = [row["mean"] - row["low"] if row["low"] is not None else 0.0 for row in means]
     high = [row["high"] - row["mean"] if row["high"] is not None else 0.0 for row in means]
@@ -127,14 +130,11 @@ def _series_on(
         [point["epsilon"] for point in members],
         [row["mean"] for row in means],
         [low, high],
-        color=colour,
-        marker=mark,
         markersize=4.5,
-        linewidth=1.2,
         elinewidth=0.8,
         capsize=2,
-        label=label,
         zorder=2,
+        **look,
     )
 
 

@@ -99,11 +99,20 @@ class SweepAccounts:
             row |= {"without_guarantee": len(of_account) - len(deltas), "delta": min(deltas) if deltas else None}
             ledger = self._open(unit, relation, row["delta"])
             spent = ledger.epsilon(row["delta"]) if len(deltas) == len(of_account) else math.inf
-            head = ledger.verify()
+            head, bounded = ledger.verify(), spent
+            if 0 < len(deltas) < len(of_account):
+                bounded = self._composed([plan for plan in of_account if plan["delta"] is not None], row["delta"])
             row |= {"epsilon": spent if math.isfinite(spent) else None, "ledger": _head(head)}
+            row["epsilon_with_guarantee"] = bounded if math.isfinite(bounded) else None
             row["ledger"]["file"] = str(self._path(unit, relation).relative_to(self._folder))
             rows.append(row)
         return {"records": self._choosing.records, "publish": self._choosing.publish, "accounts": rows}
+
+    def _composed(self, plans: Sequence[Plan], delta: float) -> float:
+        """Epsilon of these runs together, which the account's other runs have no part in."""
+        ledger = Ledger.open(None, unit=plans[0]["unit"], relation=plans[0]["relation"])
+        ledger.spend_all({str(place): event_of_plan(plan) for place, plan in enumerate(plans)})
+        return ledger.epsilon(delta)
 
     def _path(self, unit: str, relation: str) -> Path:
         return self._folder / "ledgers" / f"{unit}-{relation.replace('/', '-').replace(' ', '-')}.jsonl"

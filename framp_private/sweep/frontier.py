@@ -30,8 +30,9 @@ def frontier(points: Sequence[Row], budget: str, kind: str = "local") -> list[di
     """
     found = []
     usable = [point for point in points if _values(point, kind, budget)]
+    means = {point["place"]: _mean(point, kind, budget) for point in usable}
     for point in sorted(usable, key=lambda row: (row["epsilon"], row["place"])):
-        ahead = [other for other in usable if other is not point and _dominates(other, point, kind, budget)]
+        ahead = [other for other in usable if other is not point and _dominates(other, point, means)]
         surely = any(_surely(other, point, kind, budget) for other in ahead)
         found.append({"place": point["place"], "state": "beaten" if surely else "behind" if ahead else "front"})
     return found
@@ -47,8 +48,8 @@ def _mean(point: Row, kind: str, budget: str) -> float:
     return sum(values.values()) / len(values)
 
 
-def _dominates(other: Row, point: Row, kind: str, budget: str) -> bool:
-    better = _mean(other, kind, budget) - _mean(point, kind, budget)
+def _dominates(other: Row, point: Row, means: Mapping[int, float]) -> bool:
+    better = means[other["place"]] - means[point["place"]]
     no_dearer = other["epsilon"] <= point["epsilon"] * (1 + ALIKE)
     cheaper = other["epsilon"] * (1 + ALIKE) < point["epsilon"]
     return better >= 0 and no_dearer and (better > 0 or cheaper)

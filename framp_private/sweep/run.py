@@ -23,13 +23,14 @@ from framp_private.sweep.axes import Choices
 from framp_private.sweep.choosing import SweepAccounts, label_of
 from framp_private.sweep.folder import SweepFolder
 from framp_private.sweep.objectives import values
+from framp_private.sweep.opening import open_study
 from framp_private.sweep.owners import BEAT_SECONDS
 from framp_private.sweep.pool import Pool, Worker
 from framp_private.sweep.record import Record
 from framp_private.sweep.results import summarise
 from framp_private.sweep.spec import Sweep
 from framp_private.sweep.storage import open_storage
-from framp_private.sweep.study import Claimed, Study, open_study
+from framp_private.sweep.study import Claimed, Study
 from framp_private.sweep.trial import RunTrial, Task, planned, run_trial
 from framp_private.sweep.worker import Message
 from framp_private.version import __version__

@@ -81,17 +81,25 @@ def ranked_points(sweep: Sweep, points: Sequence[Mapping[str, Any]]) -> list[Map
 
 
 def points_table(sweep: Sweep, points: Sequence[Mapping[str, Any]], title: str) -> Table:
-    """Settings, replicates and mean of each objective with its 95 % interval."""
+    """By unit: settings, replicates, and means of the first three objectives with half the width of their intervals."""
+    shown = sweep.objectives[:3]
     table = Table(title=title, title_justify="left", title_style="bold", width=WIDTH)
-    table.add_column("point", overflow="fold")
-    table.add_column("unit")
+    table.add_column("point", overflow="fold", ratio=1)
     table.add_column("runs", justify="right")
-    for objective in sweep.objectives:
-        table.add_column(objective.name.removeprefix("accuracy."), justify="right")
+    for objective in shown:
+        table.add_column(objective.name.removeprefix("accuracy.").replace("_", " "), justify="right")
+    unit = None
     for point in points:
-        cells = [_value(point["objectives"][objective.name]) for objective in sweep.objectives]
-        table.add_row(name_of(sweep, point), point["unit"] or "–", str(point["replicates"]), *cells)
+        if point["unit"] != unit:
+            unit = point["unit"]
+            table.add_section()
+            table.add_row(Text(UNITS_IN_WORDS.get(unit, str(unit)), style="bold"))
+        cells = [_value(point["objectives"][objective.name]) for objective in shown]
+        table.add_row(name_of(sweep, point), str(point["replicates"]), *cells)
     return table
+
+
+UNITS_IN_WORDS = {"record": "unit record", "client": "unit client", "none": "no guarantee"}
 
 
 def name_of(sweep: Sweep, point: Mapping[str, Any]) -> str:
@@ -129,7 +137,7 @@ def final_table(sweep: Sweep, summary: Mapping[str, Any]) -> RenderableType:
     counts = ", ".join(f"{states[name]} {name}" for name in ("done", "failed", "pruned") if states[name])
     parts: list[RenderableType] = [Text(f"sweep {sweep.name}: {counts} of {states['planned']} trials")]
     if summary["points"]:
-        title = "means over seeds, 95 % intervals; epsilon: the largest of the seeds"
+        title = "means over seeds ± half of their 95 % intervals, best first"
         parts.append(points_table(sweep, ranked_points(sweep, summary["points"]), title))
     return Group(*parts, Text(choosing_words(summary["choosing"])))
 
@@ -152,6 +160,12 @@ def choosing_words(choosing: Mapping[str, Any]) -> str:
     return "choosing: " + ("; ".join(lines) or "nothing was released")
 
 
+def _bounded(row: Mapping[str, Any]) -> str:
+    if row["epsilon_with_guarantee"] is None:
+        return ""
+    return f", the others together epsilon {row['epsilon_with_guarantee']:.3g} at delta {row['delta']:g}"
+
+
 def _counts(trials: Sequence[Record], seconds: float | None) -> str:
     states = Counter(trial.state for trial in trials)
     done = f"{states['complete']} of {len(trials)} done"
@@ -167,11 +181,14 @@ def _clock(seconds: float) -> str:
 
 
 def _value(row: Mapping[str, Any]) -> str:
-    if row["mean"] is None:
+    mean = row["mean"]
+    if mean is None:
         return "infinite"
-    half = "" if row["low"] is None else f" ± {row['mean'] - row['low']:.3f}"
-    size = abs(row["mean"])
-    return f"{row['mean']:.3f}{half}" if size < 1000 else f"{row['mean']:,.0f}"
+    for name, scale in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if abs(mean) >= scale:
+            return f"{mean / scale:.1f} {name}"
+    half = mean - row["low"] if row["low"] is not None else 0.0
+    return f"{mean:.3f} ± {half:.3f}" if half >= 0.0005 else f"{mean:.3g}"
 
 
 def _short(value: Any) -> str:

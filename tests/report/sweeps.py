@@ -25,6 +25,7 @@ ACCOUNTS = [
         "without_guarantee": 1,
         "delta": 1e-5,
         "epsilon": None,
+        "epsilon_with_guarantee": 11.5,
         "ledger": {"rows": 10, "hash": "ab" * 32, "file": "ledgers/record-add-remove.jsonl"},
     },
     {
@@ -34,6 +35,7 @@ ACCOUNTS = [
         "without_guarantee": 0,
         "delta": 1e-5,
         "epsilon": 7.25,
+        "epsilon_with_guarantee": 7.25,
         "ledger": {"rows": 4, "hash": "cd" * 32, "file": "ledgers/client-add-remove.jsonl"},
     },
 ]

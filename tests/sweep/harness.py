@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from framp_private.sweep import Sweep, sweep_of
+from framp_private.sweep.opening import find_study
 from framp_private.sweep.record import Record
 from framp_private.sweep.storage import open_storage
-from framp_private.sweep.study import find_study
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 

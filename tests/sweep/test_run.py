@@ -149,11 +149,7 @@ def test_killed_three_times_and_resumed_it_is_the_same_sweep(tmp_path: Path) -> 
             time.sleep(0.02)
         process.kill()
         process.wait(30)
-        now = {
-            t.number: (t.user_attrs["result"], t.values, t.params)
-            for t in stored(out, written)
-            if t.state.is_finished()
-        }
+        now = {t.number: (t.result, t.values, t.params) for t in stored(out, written) if t.finished}
         assert finished.items() <= now.items(), "a row that was finished changed"
         again = [number for number in ran(out)[before:] if number in finished]
         assert not again, "a finished trial ran again"

@@ -6,15 +6,16 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
 
 from framp_private.errors import ConfigError, StorageError
 from framp_private.sweep import Machine, run_sweep, sweep_of
+from framp_private.sweep.opening import find_study, open_study
 from framp_private.sweep.owners import Owner, Watch
 from framp_private.sweep.storage import open_storage
-from framp_private.sweep.study import find_study, open_study
 from tests.services import postgres
 from tests.sweep import trials
 from tests.sweep.harness import child, grid, ran, stored
@@ -101,24 +102,51 @@ def test_tables_of_another_optuna_are_refused(tmp_path: Path) -> None:
         open_storage(url)
 
 
-def test_planning_goes_on_where_it_was_cut(tmp_path: Path) -> None:
+def test_a_study_whose_maker_died_is_made_to_its_end(tmp_path: Path) -> None:
     storage = open_storage(f"sqlite:///{tmp_path / 'study.db'}")
-    sweep, made = sweep_of(grid(6)), 0
-    create = storage.trials.create_new_trial
+    sweep, write, written = sweep_of(grid(6)), storage.trials.set_study_user_attr, 0
 
-    def cut(*arguments: object) -> int:
-        nonlocal made
-        made += 1
-        if made == 4:
+    def cut(*arguments: Any) -> None:
+        nonlocal written
+        written += 1
+        if written == 3:
             raise KeyboardInterrupt
-        return create(*arguments)  # type: ignore[arg-type]
+        write(*arguments)
 
-    storage.trials.create_new_trial = cut  # type: ignore[assignment]
+    storage.trials.set_study_user_attr = cut  # type: ignore[method-assign]
     with pytest.raises(KeyboardInterrupt):
         open_study(storage, sweep)
-    storage.trials.create_new_trial = create  # type: ignore[method-assign]
+    storage.trials.set_study_user_attr = write  # type: ignore[method-assign]
     study = open_study(storage, sweep)
-    assert [(trial.number, trial.place) for trial in study.trials()] == [(i, i) for i in range(6)]
+    assert [(trial.number, trial.place, trial.state) for trial in study.trials()] == [
+        (i, i, "waiting") for i in range(6)
+    ]
+    storage.close()
+
+
+def test_what_was_claimed_by_a_process_that_died_meanwhile_is_taken_back(tmp_path: Path) -> None:
+    """Whichever of the writes of a claim was the last one."""
+    storage = open_storage(f"sqlite:///{tmp_path / 'study.db'}")
+    sweep = sweep_of({**grid(3), "sampler": "tpe", "points": 3, "seeds": [0, 1]})
+    study = open_study(storage, sweep)
+    suggest = study._suggest
+
+    def dies(trial_id: int, number: int) -> Any:
+        raise KeyboardInterrupt
+
+    study._suggest = dies  # type: ignore[method-assign, assignment]
+    with pytest.raises(KeyboardInterrupt):
+        study.claim()
+    study._suggest = suggest  # type: ignore[method-assign]
+    second = study.claim()  # the second replicate of a point that was not drawn
+    assert second is not None and second.number == 1 and set(second.point) == {"learning_rate"}
+    study._watch.alive = lambda owner, counter: False  # type: ignore[method-assign, assignment]
+    assert study.refresh()
+    claimed = [study.claim() for _ in range(6)]
+    assert [each.number for each in claimed if each] == [0, 1, 2, 3, 4, 5]
+    points = [each.point for each in claimed if each]
+    assert points[0] == points[1] == second.point and points[2] == points[3] and points[4] == points[5]
+    assert study.claim() is None
     storage.close()
 
 
