@@ -126,9 +126,10 @@ def frontier(data: Data) -> Section | None:
     """Pictures and tables, by unit and budget."""
     blocks: list[Block] = []
     for unit in dict.fromkeys(front["unit"] for front in data["frontier"]):
+        several = sum(front["unit"] == unit for front in data["frontier"]) > 2  # one budget is all budgets
         blocks += [
             Figure(figures.frontier(data, unit)),
-            Figure(figures.by_budget(data, unit)),
+            *([Figure(figures.by_budget(data, unit))] if several else []),
             Details(f"Unit {unit} as a table", (_front_table(data, unit),)),
         ]
     if not blocks:
@@ -383,4 +384,4 @@ def reproducibility(data: Data) -> Section:
     return Section("Reproducibility", (*blocks, text(own)), "reproducibility")
 
 
-ALL = (headline, claims, frontier, points, choosing, server_view, cost, trials, reproducibility)
+ALL = (headline, frontier, claims, points, choosing, server_view, cost, trials, reproducibility)

@@ -23,12 +23,15 @@ MOST_SERIES = 8
 
 
 def frontier(data: Data, unit: str) -> Picture:
-    """Local accuracy over all budgets against epsilon: every point with its interval, the front as a line."""
+    """Local accuracy over all budgets against epsilon: every point with its interval, the front as a line.
+
+    A run without a guarantee is a line, too, if it is of the same budgets: a mean over others would not compare.
+    """
     figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
     axes = figure.add_subplot()
     _draw(axes, data, unit, "mean", labelled=True)
-    axes.set_xlabel(f"epsilon (unit {unit})")
-    axes.set_ylabel("local accuracy")
+    axes.set_xlabel(f"epsilon (unit {unit})", fontsize=9, color=INK)
+    axes.set_ylabel("local accuracy", fontsize=9, color=INK)
     if axes.get_legend_handles_labels()[0]:
         figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=8)
     words = text("Points on the front, by epsilon: ", _front_words(data, unit, "mean"), ".")
@@ -106,7 +109,8 @@ def _draw(axes: Axes, data: Data, unit: str, budget: str, labelled: bool = False
     )
     for point in data["points"]:
         found = point.get("intervals", {}).get("local", {}).get(budget)
-        if point["reference"] is not None and found and point["epsilon"] is None:
+        alike = found and set(point["intervals"]["local"]) == set(points[0]["intervals"]["local"])
+        if point["reference"] is not None and alike and point["epsilon"] is None:
             label = f"{point['reference']} (no guarantee)" if labelled else None
             axes.axhline(found["mean"], color="#52606d", linewidth=0.9, linestyle=":", label=label)
     _dress(axes, [point["epsilon"] for point in points])
