@@ -100,7 +100,8 @@ def _setting(group: Sequence[Row], groups: Sequence[Sequence[Row]]) -> Row:
     differs = [key for key in keys if len({json.dumps(settings.get(key)) for settings in every}) > 1]
     summaries = {str(run["seed"]): run["summary"] for run in group}
     first = next(iter(summaries.values()))
-    unit = next((u for u in UNITS if first["privacy"][u]["epsilon"]), None)
+    silent = all(summary["privacy"][u]["epsilon"] == 0 for summary in summaries.values() for u in UNITS)
+    unit = next((u for u in UNITS if first["privacy"][u]["epsilon"]), UNITS[0] if silent else None)
     claims = [summary["privacy"][unit] for summary in summaries.values()] if unit else []
     known = bool(claims) and all(claim["epsilon"] is not None for claim in claims)
     values = {name: _by_seed(summaries, name) for name in _measures(first)}

@@ -39,9 +39,9 @@ def mean_of(data: Data, path: Keys, form: str = ".3f") -> Text:
     return text(mean, " [", number(data, (*at, "low"), form), ", ", number(data, (*at, "high"), form), "]")
 
 
-def state_of(front: Mapping[str, Any], place: int) -> str:
-    """Where a point stands on a frontier."""
-    return next(str(row["state"]) for row in front["points"] if row["place"] == place)
+def state_of(front: Mapping[str, Any], place: int) -> str | None:
+    """Where a point stands on a frontier, None if it is not of that comparison."""
+    return next((str(row["state"]) for row in front["points"] if row["place"] == place), None)
 
 
 def _form(value: Any) -> str:

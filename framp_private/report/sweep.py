@@ -76,6 +76,10 @@ def headline(data: Data) -> Section:
     if not lines:
         lines.append(text("No point has a guarantee and all its replicates: there is no frontier."))
     blocks: list[Block] = [Notice("good" if data["frontier"] else "bad", "What privacy costs", tuple(lines))]
+    if data["refuted"]:
+        which = joined([number(data, ("refuted", at)) for at in range(len(data["refuted"]))], ", ")
+        told = text("Trials: ", which, ". Their audits say why.")
+        blocks.insert(0, Notice("bad", "An audit refuted the claim of a run", (told,)))
     blocks += [text(CAUTION, number(data, "confidence", ".0%"), ".", tone="soft"), text(EXPERIMENTER, tone="soft")]
     return Section("In short", tuple(blocks), "short")
 
@@ -130,7 +134,7 @@ def frontier(data: Data) -> Section | None:
         blocks += [
             Figure(figures.frontier(data, unit)),
             *([Figure(figures.by_budget(data, unit))] if several else []),
-            Details(f"Unit {unit} as a table", (_front_table(data, unit),)),
+            Details("The same as a table", (_front_table(data, unit),)),
         ]
     if not blocks:
         return None
@@ -140,20 +144,24 @@ def frontier(data: Data) -> Section | None:
 
 def _front_table(data: Data, unit: str) -> Table:
     fronts = [front for front in data["frontier"] if front["unit"] == unit]
+    places = dict.fromkeys(row["place"] for front in fronts for row in front["points"])
     rows = []
-    for row in fronts[0]["points"]:
-        point = ("points", row["place"])
-        cells: list[Cell] = [name_of(data, row["place"]), number(data, (*point, "epsilon"), ".3g")]
+    for place in places:
+        point = ("points", place)
+        cells: list[Cell] = [name_of(data, place), number(data, (*point, "epsilon"), ".3g")]
         for front in fronts:
-            shown = mean_of(data, (*point, "intervals", "local", front["budget"]))
-            cells.append(text(shown, f", {state_of(front, row['place'])}"))
+            standing = state_of(front, place)
+            shown: Cell = "–"
+            if standing is not None:
+                shown = text(mean_of(data, (*point, "intervals", "local", front["budget"])), f", {standing}")
+            cells.append(shown)
         rows.append(tuple(cells))
     header: list[Cell] = ["point", "epsilon"]
     for budget in (front["budget"] for front in fronts):
         header.append("all budgets" if budget == "mean" else text("budget ", _budget(data, budget)))
-    place = next(at for at, front in enumerate(data["frontier"]) if front["unit"] == unit)
+    first = next(at for at, front in enumerate(data["frontier"]) if front["unit"] == unit)
     caption = "Local accuracy by budget, mean with interval, and where the point stands; unit "
-    return Table(text(caption, number(data, ("frontier", place, "unit"))), tuple(header), tuple(rows))
+    return Table(text(caption, number(data, ("frontier", first, "unit"))), tuple(header), tuple(rows))
 
 
 def _budget(data: Data, budget: str) -> Cell:
@@ -221,54 +229,48 @@ def choosing(data: Data) -> Section:
     rows = []
     for place, account in enumerate(data["choosing"]["accounts"]):
         at = ("choosing", "accounts", place)
-        one: Cell = "–"
-        dearest = [p for p in range(len(data["points"])) if _in_account(data["points"][p], account)]
-        if dearest:
-            worst = max(dearest, key=lambda p: float(data["points"][p]["epsilon"]))
-            one = number(data, ("points", worst, "epsilon"), ".3f")
         whole: Cell = "none" if account["epsilon"] is None else number(data, (*at, "epsilon"), ".3f")
-        bounded = number(data, (*at, "epsilon_with_guarantee"), ".3f")
-        counts = (number(data, (*at, "runs")), number(data, (*at, "without_guarantee")))
-        if publish == "best":
-            counts = ("secret", counts[1])  # type: ignore[assignment]
-        rows.append(
-            (
-                number(data, (*at, "unit")),
-                number(data, (*at, "relation")),
-                *counts,
-                one,
-                bounded,
-                whole,
-                number(data, (*at, "delta"), "g"),
-            )
-        )
-    header = (
-        "unit",
-        "relation",
-        "runs",
-        "without guarantee",
-        "dearest run alone",
-        "those with a guarantee",
-        "with choosing",
-        "delta",
-    )
-    caption = (
-        "Epsilon of one run alone, of all runs with a guarantee together, and of everything that choosing has used; "
-        "by the sweep's own ledgers."
-    )
+        part = number(data, (*at, "epsilon_with_guarantee"), ".3f")
+        counts = [number(data, (*at, name)) for name in ("runs", "without_guarantee", "outside")]
+        trust = [number(data, (*at, "trust_models", index)) for index in range(len(account["trust_models"]))]
+        terms: list[Cell] = [number(data, (*at, "unit")), number(data, (*at, "relation"))]
+        middle: list[Cell] = [] if publish == "best" else [*counts, _dearest(data, account), part]
+        rows.append((*terms, *middle, whole, number(data, (*at, "delta"), "g"), joined(trust, "; ")))
+    counted = ("runs", "without guarantee", "of other terms", "dearest run alone", "those with a guarantee")
+    header = ("unit", "relation", *(() if publish == "best" else counted), "with choosing", "delta", "trust models")
     blocks: list[Block] = [text(words)]
     if rows:
-        blocks.append(Table(caption, header, tuple(rows)))
+        blocks.append(Table(BEST_ALONE if publish == "best" else TOGETHER, header, tuple(rows)))
         blocks.append(text(COVERED, tone="caution"))
     else:
         blocks.append(text("Nothing was released, so nothing was spent."))
     return Section("The cost of choosing", tuple(blocks), "choosing")
 
 
+TOGETHER = (
+    "Epsilon of one run alone, of all runs with a guarantee of these terms together, and of everything that choosing "
+    "has used; by the sweep's own ledgers. There is no such number where a run of the sweep guarantees nothing "
+    "of these "
+    "terms. Each claim needs every party that is named."
+)
+BEST_ALONE = "What publishing the best run alone costs, by the sweep's own ledger."
+
+
+def _dearest(data: Data, account: Mapping[str, Any]) -> Cell:
+    places = [place for place, point in enumerate(data["points"]) if _in_account(point, account)]
+    if not places:
+        return "–"
+    worst = max(places, key=lambda place: float(data["points"][place]["epsilon"]))
+    return number(data, ("points", worst, "epsilon"), ".3f")
+
+
 COVERED = (
-    "Covered are the training records. Validation and test records, by which runs are judged, were read exactly and "
-    "are "
-    "covered by no epsilon: use records for them that may be known, or that nobody else's choice depends on."
+    "Covered is what runs released of the records they trained on. Validation and test records, by which runs "
+    "are judged, "
+    "were read exactly and are covered by no epsilon. The partition is drawn anew at each seed: a record that "
+    "trains in "
+    "one run may be read exactly in another, and a client holds other records. Accuracies after training at home, and "
+    "audits, read training records exactly, and no number here covers a choice by them."
 )
 
 
@@ -279,16 +281,12 @@ def _in_account(point: Mapping[str, Any], account: Mapping[str, Any]) -> bool:
 
 def chosen(data: Data) -> Section:
     """Where only the best may be shown: its setting and what it reached."""
-    place = data["chosen"]
-    if place is None:
+    if data["chosen"] is None:
         return Section("The chosen run", (text("No repetition ended well: nothing may be published."),), "chosen")
-    point = data["points"][place]
-    trial = point["trials"][0]
-    reached = mean_of(data, ("points", place, "objectives", data["objectives"][0]["name"]))
-    words = text(name_of(data, place), ": ", number(data, ("objectives", 0, "name")), " ", reached, ". ")
-    return Section(
-        "The chosen run", (text(words, Link("Its own report", f"trials/{trial:04d}/report.html")),), "chosen"
-    )
+    axes = [text(f"{name} ", number(data, ("chosen", "axes", name))) for name in data["chosen"]["axes"]]
+    reached = number(data, "chosen.value", ".3f")
+    words = text(joined(axes, ", "), ": ", number(data, ("objectives", 0, "name")), " ", reached, ".")
+    return Section("The chosen run", (words,), "chosen")
 
 
 def server_view(data: Data) -> Section:
@@ -366,16 +364,20 @@ def reproducibility(data: Data) -> Section:
             ".",
         )
     )
-    heads = [
-        text(
-            number(data, ("choosing", "accounts", at, "ledger", "file")),
-            ": ",
-            number(data, ("choosing", "accounts", at, "ledger", "rows")),
-            " rows, head ",
-            number(data, ("choosing", "accounts", at, "ledger", "hash")),
-        )
-        for at in range(len(data["choosing"]["accounts"]))
-    ]
+    heads = (
+        []
+        if data["choosing"]["publish"] == "best"
+        else [
+            text(
+                number(data, ("choosing", "accounts", at, "ledger", "file")),
+                ": ",
+                number(data, ("choosing", "accounts", at, "ledger", "rows")),
+                " rows, head ",
+                number(data, ("choosing", "accounts", at, "ledger", "hash")),
+            )
+            for at in range(len(data["choosing"]["accounts"]))
+        ]
+    )
     if heads:
         blocks.append(Items(tuple(heads)))
     spec = yaml.safe_dump(dict(data["spec"]), sort_keys=False)

@@ -95,7 +95,12 @@ def _draw(axes: Axes, data: Data, unit: str, budget: str, labelled: bool = False
     for place, (series, members) in enumerate(_series(points).items()):
         look = {"color": PALETTE[place % len(PALETTE)], "marker": MARKS[place % len(MARKS)]}
         _series_on(
-            axes, members, budget, linewidth=0.0 if series == ALL else 1.2, label=series if labelled else None, **look
+            axes,
+            members,
+            budget,
+            linewidth=0.0 if series == ALL else 1.2,
+            label=series.replace("$", r"\$") if labelled else None,
+            **look,
         )
     best = [data["points"][row["place"]] for row in front["points"] if row["state"] == "front"]
     axes.plot(
@@ -111,7 +116,8 @@ def _draw(axes: Axes, data: Data, unit: str, budget: str, labelled: bool = False
         found = point.get("intervals", {}).get("local", {}).get(budget)
         alike = found and set(point["intervals"]["local"]) == set(points[0]["intervals"]["local"])
         if point["reference"] is not None and alike and point["epsilon"] is None:
-            label = f"{point['reference']} (no guarantee)" if labelled else None
+            words = str(point["reference"]).replace("$", r"\$")
+            label = f"{words} (no guarantee)" if labelled else None
             axes.axhline(found["mean"], color="#52606d", linewidth=0.9, linestyle=":", label=label)
     _dress(axes, [point["epsilon"] for point in points])
 

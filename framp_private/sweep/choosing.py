@@ -16,7 +16,7 @@ from typing import Any
 from dp_accounting import ComposedDpEvent, SelfComposedDpEvent
 
 from framp_private.crypto.keys import Identity
-from framp_private.errors import ConfigError
+from framp_private.errors import ConfigError, PrivacyBudgetExhausted
 from framp_private.federated.row_signer import RowSigner
 from framp_private.privacy.chain import Head
 from framp_private.privacy.claims import Unit
@@ -25,10 +25,12 @@ from framp_private.privacy.ledger import Ledger
 from framp_private.privacy.selection import SelectionDpEvent
 from framp_private.randomness import Entropy
 from framp_private.sweep.record import Record
-from framp_private.sweep.spec import Choosing
+from framp_private.sweep.spec import ADAPTIVE, Sweep
 
 Plan = Mapping[str, Any]
 """A run's plan as `trial.planned` makes it; empty if it releases nothing."""
+NO_DELTA = 1e-5
+"""What a run without a guarantee is held against: it exceeds every budget at any delta."""
 BEST = "the best of the repetitions"
 
 
@@ -46,17 +48,27 @@ def label_of(number: int, draw: int) -> str:
 class SweepAccounts:
     """The sweep's ledgers in a folder, signed by a key beside them."""
 
-    def __init__(self, folder: Path, name: str, choosing: Choosing) -> None:
-        self._folder, self._name, self._choosing = folder, name, choosing
+    def __init__(self, folder: Path, sweep: Sweep) -> None:
+        self._folder, self._name, self._choosing = folder, sweep.name, sweep.choosing
+        self._adaptive = sweep.sampler in ADAPTIVE or sweep.pruning is not None
+        self._best: Plan | None = None
+
+    def check(self, plan: Plan) -> None:
+        """Raises `PrivacyBudgetExhausted` if the sweep has a budget that a run's plan would exceed; writes nothing."""
+        limit = self._choosing.budget
+        if limit is None or not plan:
+            return
+        budget, event = Budget(limit, plan["delta"] if plan["delta"] is not None else NO_DELTA), event_of_plan(plan)
+        if self._open(plan["unit"], plan["relation"]).would_exceed(event, budget):
+            raise PrivacyBudgetExhausted(
+                f"the next run would bring the sweep's account of unit {plan['unit']} over epsilon={limit:g}: "
+                "nothing of it was released; stop here, or plan fewer or noisier runs"
+            )
 
     def spend(self, plan: Plan, label: str) -> None:
-        """Spends a run's plan; nothing if the label was spent before or the run releases nothing.
-
-        Raises:
-            PrivacyBudgetExhausted: the sweep has a budget that this would exceed.
-        """
+        """Spends a run's plan; nothing if the label was spent before or the run releases nothing."""
         if plan:
-            self._open(plan["unit"], plan["relation"], plan["delta"]).spend(event_of_plan(plan), label)
+            self._spend_all(plan["unit"], plan["relation"], {label: plan})
 
     def spend_best(self, plans: Sequence[Plan]) -> None:
         """Spends, once and before the first run, what publishing the best repetition will cost.
@@ -66,6 +78,7 @@ class SweepAccounts:
 
         Raises:
             ConfigError: they protect different units, or one of them guarantees nothing.
+            PrivacyBudgetExhausted: it costs more than the sweep's budget.
         """
         kinds = {(plan.get("unit"), plan.get("relation"), plan.get("delta")) for plan in plans}
         if len(kinds) != 1 or not all(plan and plan["delta"] is not None for plan in plans):
@@ -74,57 +87,99 @@ class SweepAccounts:
                 "differ, "
                 "or one of them guarantees nothing"
             )
-        whole = [event_of_plan(plan) for plan in plans]
+        whole, first = [event_of_plan(plan) for plan in plans], plans[0]
         values = math.ceil(self._choosing.mean * max(event.noise_values for event in whole))  # on average, of all runs
-        mechanism = SelectionDpEvent(
-            [event.mechanism for event in whole], mean=self._choosing.mean, shape=self._choosing.shape
-        )
-        event = Event(mechanism, whole[0].unit, whole[0].relation, values)
-        self._open(whole[0].unit, whole[0].relation, plans[0]["delta"]).spend(event, BEST)
+        candidates = [event.mechanism for event in whole]
+        mechanism = SelectionDpEvent(candidates, mean=self._choosing.mean, shape=self._choosing.shape)
+        event = Event(mechanism, first["unit"], first["relation"], values)
+        ledger = self._open(first["unit"], first["relation"])
+        self._best, limit = first, self._choosing.budget
+        if limit is not None and not ledger.has(BEST) and ledger.would_exceed(event, Budget(limit, first["delta"])):
+            raise PrivacyBudgetExhausted(
+                f"publishing the best run would cost more than choosing.budget={limit:g}: nothing was released; plan "
+                "fewer repetitions, or noisier runs"
+            )
+        ledger.spend(event, BEST)
 
     def settle(self, trials: Sequence[Record]) -> None:
-        """Takes in what other machines have spent, as the study tells."""
+        """Takes in what other machines have spent, as the study tells. Where the best is published, that is nothing."""
+        if self._choosing.publish == "best":
+            return
+        kinds: dict[tuple[Unit, Relation], dict[str, Plan]] = {}
         for trial in trials:
             for draw, plan in enumerate(trial.spent):
-                self.spend(plan, label_of(trial.number, draw))
+                if plan:
+                    kinds.setdefault((plan["unit"], plan["relation"]), {})[label_of(trial.number, draw)] = plan
+        for (unit, relation), plans in kinds.items():
+            self._spend_all(unit, relation, plans)
 
     def report(self, trials: Sequence[Record]) -> dict[str, Any]:
-        """What choosing costs, by account: epsilon of the whole, of the dearest single run, and the rule."""
+        """What choosing costs, by account: epsilon of the whole, of the part with a guarantee, and the rule.
+
+        An account's epsilon is None if any run of the sweep lies outside of it: that one has no guarantee of its terms.
+        """
         plans = [plan for trial in trials for plan in trial.spent if plan]
-        rows = []
-        for unit, relation in sorted({(plan["unit"], plan["relation"]) for plan in plans}):
-            of_account = [plan for plan in plans if (plan["unit"], plan["relation"]) == (unit, relation)]
-            deltas = [plan["delta"] for plan in of_account if plan["delta"] is not None]
-            row: dict[str, Any] = {"unit": unit, "relation": relation, "runs": len(of_account)}
-            row |= {"without_guarantee": len(of_account) - len(deltas), "delta": min(deltas) if deltas else None}
-            ledger = self._open(unit, relation, row["delta"])
-            spent = ledger.epsilon(row["delta"]) if len(deltas) == len(of_account) else math.inf
-            head, bounded = ledger.verify(), spent
-            if 0 < len(deltas) < len(of_account):
-                bounded = self._composed([plan for plan in of_account if plan["delta"] is not None], row["delta"])
-            row |= {"epsilon": spent if math.isfinite(spent) else None, "ledger": _head(head)}
-            row["epsilon_with_guarantee"] = bounded if math.isfinite(bounded) else None
-            row["ledger"]["file"] = str(self._path(unit, relation).relative_to(self._folder))
-            rows.append(row)
+        if self._choosing.publish == "best":
+            plans = [self._best] if self._best is not None else []
+        rows = [
+            self._account(unit, relation, plans)
+            for unit, relation in sorted({(plan["unit"], plan["relation"]) for plan in plans})
+        ]
         return {"records": self._choosing.records, "publish": self._choosing.publish, "accounts": rows}
+
+    def _account(self, unit: Unit, relation: Relation, plans: Sequence[Plan]) -> dict[str, Any]:
+        own = [plan for plan in plans if (plan["unit"], plan["relation"]) == (unit, relation)]
+        bounded = [plan for plan in own if plan["delta"] is not None]
+        delta = min((plan["delta"] for plan in bounded), default=None)
+        ledger, best = self._open(unit, relation), self._choosing.publish == "best"
+        part = math.inf
+        if best and delta is not None:
+            part = ledger.epsilon(delta)
+        elif delta is not None:
+            part = self._composed(bounded, delta)
+        whole = part if len(bounded) == len(plans) else math.inf
+        head = ledger.verify()
+        return {
+            "unit": unit,
+            "relation": relation,
+            "runs": len(own),
+            "without_guarantee": len(own) - len(bounded),
+            "outside": len(plans) - len(own),
+            "delta": delta,
+            "trust_models": sorted({str(plan["trust_model"]) for plan in bounded if plan.get("trust_model")}),
+            "epsilon": whole if math.isfinite(whole) else None,
+            "epsilon_with_guarantee": part if math.isfinite(part) else None,
+            "ledger": {**_head(head), "file": str(self._path(unit, relation).relative_to(self._folder))},
+        }
+
+    def _spend_all(self, unit: Unit, relation: Relation, plans: Mapping[str, Plan]) -> None:
+        ledger = self._open(unit, relation)
+        new = {label: event_of_plan(plan) for label, plan in plans.items() if not ledger.has(label)}
+        if not new:
+            return
+        if self._adaptive:  # several plans: then the ledger goes by RDP, which holds for runs chosen on the way
+            for label, event in new.items():
+                ledger.declare([(event, 1)], label)
+        ledger.spend_all(new)
 
     def _composed(self, plans: Sequence[Plan], delta: float) -> float:
         """Epsilon of these runs together, which the account's other runs have no part in."""
         ledger = Ledger.open(None, unit=plans[0]["unit"], relation=plans[0]["relation"])
-        ledger.spend_all({str(place): event_of_plan(plan) for place, plan in enumerate(plans)})
+        events = {str(place): event_of_plan(plan) for place, plan in enumerate(plans)}
+        if self._adaptive:
+            for label, event in events.items():
+                ledger.declare([(event, 1)], label)
+        ledger.spend_all(events)
         return ledger.epsilon(delta)
 
     def _path(self, unit: str, relation: str) -> Path:
         return self._folder / "ledgers" / f"{unit}-{relation.replace('/', '-').replace(' ', '-')}.jsonl"
 
-    def _open(self, unit: Unit, relation: Relation, delta: float | None) -> Ledger:
+    def _open(self, unit: Unit, relation: Relation) -> Ledger:
         path = self._path(unit, relation)
         path.parent.mkdir(parents=True, exist_ok=True)
         signer = RowSigner(Identity.of_file(self._folder / "keys" / "sweep.key", Entropy()))
-        limit = self._choosing.budget
-        budget = Budget(limit, delta if delta is not None else 1e-5) if limit is not None else None
-        owner = f"sweep {self._name}"
-        return Ledger.open(path, unit=unit, relation=relation, owner=owner, budget=budget, signer=signer)
+        return Ledger.open(path, unit=unit, relation=relation, owner=f"sweep {self._name}", signer=signer)
 
 
 def _head(head: Head) -> dict[str, Any]:

@@ -65,6 +65,11 @@ class SweepFolder:
         except OSError as error:
             raise RunError(f"{self.path} holds no sweep: {error}") from error
 
+    def same_address(self, shown: str) -> bool:
+        """Whether an address without its password is this sweep's; a folder that was moved keeps its own file."""
+        own = self.address()
+        return own == shown or (own.endswith("/study.db") and shown == self.database)
+
     def summary(self) -> dict[str, Any]:
         """The summary as it was last written; raises `RunError`."""
         try:
@@ -99,7 +104,10 @@ class SweepFolder:
         except OSError as error:
             raise RunError(f"out={self.path} cannot be made: {error}") from error
 
-    def finish(self, summary: dict[str, Any], page: str) -> None:
-        """Writes the report, then the summary, each whole or not at all."""
-        write_atomically(self.path / "report.html", page.encode())
+    def finish(self, summary: dict[str, Any]) -> None:
+        """Writes the summary, whole or not at all."""
         write_atomically(self.path / "summary.json", json.dumps(summary, indent=1).encode())
+
+    def show(self, page: str) -> None:
+        """Writes the report."""
+        write_atomically(self.path / "report.html", page.encode())

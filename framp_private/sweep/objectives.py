@@ -17,6 +17,7 @@ class Objective:
     Args:
         name: as in a sweep's file. direction: in which it is better. of: reads it off a trial's row; None if the run
             has no such number. words: what it is. private: it depends on records beyond what was released.
+        exact: it reads training records without noise, so that no claim of a run covers it.
     """
 
     name: str
@@ -24,6 +25,7 @@ class Objective:
     of: Callable[[Row], float | None]
     words: str
     private: bool = True
+    exact: bool = False
 
 
 def _accuracy(kind: str, budget: str = "mean") -> Callable[[Row], float | None]:
@@ -57,6 +59,7 @@ OBJECTIVES: tuple[Objective, ...] = (
         "maximize",
         _accuracy("after_local_training"),
         "served model trained further at home",
+        exact=True,
     ),
     Objective("accuracy.worst_client", "maximize", lambda row: _number(row["worst_client"]), "worst client, local"),
     Objective("accuracy.smallest_budget", "maximize", _smallest, "clients of the smallest budget, local"),
@@ -74,6 +77,7 @@ OBJECTIVES: tuple[Objective, ...] = (
         "minimize",
         lambda row: _number(row["empirical_epsilon"]),
         "largest lower bound that an audit of the run reached",
+        exact=True,
     ),
 )
 """Every objective there is."""

@@ -7,6 +7,7 @@ first seeds were lucky. What pruning can do is to leave a point out that would h
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -33,7 +34,11 @@ def hopeless(sweep: Sweep, rows: Sequence[tuple[int, Mapping[str, Any]]]) -> fro
     means = {place: [_mean(objective, found) for objective in sweep.objectives] for place, found in whole.items()}
     units = {place: found[0]["unit"] for place, found in whole.items()}
 
+    costs = {place: max(_cost(row) for row in found) for place, found in whole.items()}
+
     def beats(a: int, b: int) -> bool:
+        if not costs[a] <= costs[b]:
+            return False
         for objective, mine, its in zip(sweep.objectives, means[a], means[b], strict=True):
             if mine is None or its is None:
                 return False
@@ -43,6 +48,11 @@ def hopeless(sweep: Sweep, rows: Sequence[tuple[int, Mapping[str, Any]]]) -> fro
         return any(objective.private for objective in sweep.objectives)
 
     return frozenset(b for b in whole if any(a != b and units[a] == units[b] and beats(a, b) for a in whole))
+
+
+def _cost(row: Mapping[str, Any]) -> float:
+    """Epsilon, infinite without a guarantee, whether or not it is an objective."""
+    return math.inf if row["epsilon"] is None else float(row["epsilon"])
 
 
 def _mean(objective: Objective, rows: Sequence[Mapping[str, Any]]) -> float | None:

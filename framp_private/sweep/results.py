@@ -42,19 +42,27 @@ def summarise(sweep: Sweep, trials: Sequence[Record], choosing: Mapping[str, Any
             "waiting": states["waiting"],
         },
         "points": points,
-        "frontier": _frontiers(points),
+        "frontier": _frontiers(points, len(sweep.seeds)),
         "provenance": _provenance(trials),
+        "refuted": [trial.number for trial in trials if trial.result.get("refuted")],
         "rows": [_trial(trial) for trial in trials],
         "choosing": dict(choosing),
-        "chosen": _chosen(sweep, trials) if sweep.choosing.publish == "best" else None,
+        "chosen": _chosen(sweep, trials, points) if sweep.choosing.publish == "best" else None,
     }
 
 
-def _chosen(sweep: Sweep, trials: Sequence[Record]) -> int | None:
-    """The place of the best repetition by the first objective, the earlier of two alike; None if none ended well."""
+def _chosen(sweep: Sweep, trials: Sequence[Record], points: Sequence[Row]) -> Row | None:
+    """The best repetition by the first objective, the earlier of two alike; None if none ended well.
+
+    It stands alone, so that what is published of it does not tell how many others there were.
+    """
     sign = 1 if sweep.objectives[0].direction == "maximize" else -1
     done = [trial for trial in trials if trial.state == "complete"]
-    return max(done, key=lambda trial: (sign * trial.values[0], -trial.number)).place if done else None
+    if not done:
+        return None
+    best = max(done, key=lambda trial: (sign * trial.values[0], -trial.number))
+    point = next(point for point in points if point["place"] == best.place)
+    return {"trial": best.number, "axes": point["axes"], "claim": point["claim"], "value": _finite(best.values[0])}
 
 
 def _trial(trial: Record) -> Row:
@@ -66,8 +74,16 @@ def _trial(trial: Record) -> Row:
         "screening": trial.screening,
     }
     if trial.state == "complete":
-        row |= {"values": [_finite(value) for value in trial.values], "result": dict(trial.result)}
-    return row | ({"reason": trial.error.splitlines()[0], "error": trial.error} if trial.error else {})
+        result = {key: _finite(value) if isinstance(value, float) else value for key, value in trial.result.items()}
+        row |= {"values": [_finite(value) for value in trial.values], "result": result}
+    return row | ({"reason": _reason(trial.error), "error": trial.error} if trial.error else {})
+
+
+def _reason(error: str) -> str:
+    """What a report may show of an error: its kind. Its text may quote records, and stays in the summary."""
+    first = error.splitlines()[0]
+    kind = first.partition(":")[0]
+    return kind if kind.isidentifier() and kind != first else first
 
 
 def points_of(sweep: Sweep, trials: Sequence[Record]) -> list[Row]:
@@ -142,19 +158,41 @@ def _accuracies(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[s
     return table
 
 
-def _frontiers(points: Sequence[Row]) -> list[Row]:
-    """One for each unit and budget, on points with all their replicates; a run without a guarantee is on none."""
+def _frontiers(points: Sequence[Row], replicates: int) -> list[Row]:
+    """One for each kind of claim and each budget, on points that have every replicate.
+
+    A kind of claim is unit, what one is, relation and delta: epsilons of two kinds do not compare. A run without a
+    guarantee is on none. Means over all budgets are compared between points of the same budgets.
+    """
+    kinds: dict[str, list[Row]] = {}
+    for point in points:
+        if point["epsilon"] and point["claim"] and point["replicates"] == replicates:
+            kinds.setdefault(_kind(point), []).append({**point, "epsilon": float(point["epsilon"])})
     found = []
-    most = max((point["replicates"] for point in points), default=0)
-    for unit in sorted({point["unit"] for point in points if point["epsilon"] and point["unit"]}):
-        of_unit = [
-            {**point, "epsilon": float(point["epsilon"])}
-            for point in points
-            if point["unit"] == unit and point["epsilon"] is not None and point["replicates"] == most
-        ]
-        budgets = sorted({budget for point in of_unit for budget in point["accuracies"]["local"]}, key=_share)
-        found += [{"unit": unit, "budget": budget, "points": frontier(of_unit, budget)} for budget in budgets]
+    for kind, members in sorted(kinds.items()):
+        for budget in sorted({budget for point in members for budget in point["accuracies"]["local"]}, key=_share):
+            for group in _alike(members, budget):
+                found.append({"unit": kind, "budget": budget, "points": frontier(group, budget)})
     return found
+
+
+def _kind(point: Row) -> str:
+    """What an epsilon is of, in words."""
+    claim = point["claim"]
+    relation = claim["relation"] if claim["relation"] != "add/remove" else ""
+    return ", ".join(
+        part for part in (point["unit"], claim.get("protects", ""), relation, f"delta {claim['delta']:g}") if part
+    )
+
+
+def _alike(points: Sequence[Row], budget: str) -> list[list[Row]]:
+    """Points whose accuracies at a budget are of the same clients' budgets."""
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for point in points:
+        table = point["accuracies"]["local"]
+        if budget in table:
+            groups.setdefault(tuple(sorted(table)) if budget == "mean" else (), []).append(point)
+    return list(groups.values())
 
 
 def _share(name: str) -> float:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -89,19 +90,24 @@ def run_sweep(
     if resume and not begun and machine.storage is None:
         raise RunError(f"out={out} holds no sweep to go on with: check the path, or leave --resume away")
     folder.check(sweep)
+    if begun and machine.storage is None and not folder.address().startswith("sqlite"):
+        raise RunError(f"out={out} keeps its trials in {folder.address()}: name it with --storage, with its password")
     out.mkdir(parents=True, exist_ok=True)
     storage = open_storage(machine.storage or folder.database, machine.patience)
     try:
+        if begun and not folder.same_address(storage.shown):
+            raise RunError(f"out={out} keeps its trials in {folder.address()}, not in {storage.shown}")
         folder.start(sweep, storage.shown)
         study = open_study(storage, sweep)
         _check_joined(study, folder, begun, resume)
-        accounts = SweepAccounts(out, sweep.name, sweep.choosing)
+        accounts = SweepAccounts(out, sweep)
         _Driver(study, folder, accounts, machine, run).drive()
         with storage.exclusive(sweep.name):
             trials = study.trials()
             accounts.settle(trials)
             summary = summarise(sweep, trials, accounts.report(trials))
-            folder.finish(summary, render_html(sweep_document(summary, __version__)))
+            folder.finish(summary)
+            folder.show(render_html(sweep_document(summary, __version__)))
         return summary
     finally:
         storage.close()
@@ -126,11 +132,11 @@ class _Driver:
 
     def drive(self) -> None:
         """Until every trial of the study is finished, by whomever."""
+        if self._study.sweep.choosing.publish == "best":
+            self._spend_best()
         if not self._study.refresh():
             self._look(force=True)
             return
-        if self._study.sweep.choosing.publish == "best":
-            self._spend_best()
         machine = self._machine
         with Pool(machine.workers, self._run, machine.threads, self._folder.log) as pool:
             try:
@@ -183,7 +189,9 @@ class _Driver:
     def _answer(self, task: Task, worker: Worker, message: Message) -> None:
         kind, content = message
         if kind == "spend":
-            worker.conversation.send(self._spend(task, content))
+            answer = self._spend(task, content)
+            with suppress(OSError):  # a worker that has died is heard of next
+                worker.conversation.send(answer)
         elif kind == "done":
             found = values(self._study.sweep.objectives, content)
             if found is None:
@@ -218,22 +226,23 @@ class _Driver:
 
     def _spend(self, task: Task, plan: Mapping[str, Any]) -> str | None:
         """Writes what a run is about to spend; why it may not, else None."""
-        if not plan:
+        study, sweep = self._study, self._study.sweep
+        if not plan or sweep.choosing.publish == "best":  # there, the best of all was spent before the first
             return None
-        spent = list(self._study.trial(task.number).spent)
-        if (task.folder / "config.yaml").is_file() and spent:
-            return None  # the run goes on, and its own ledgers know what it has drawn
-        if self._study.sweep.choosing.publish == "best":
-            self._study.note(task.number, "spent", [*spent, dict(plan)])
-            return None  # the best of all was spent before the first
-        try:
-            with self._study.storage.exclusive(self._study.sweep.name):
-                self._accounts.settle(self._study.trials())
-                self._study.note(task.number, "spent", [*spent, dict(plan)])
-                self._accounts.spend(plan, label_of(task.number, len(spent)))
-        except PrivacyBudgetExhausted as error:
-            self._study.note(task.number, "spent", spent)
-            return f"{error} (choosing.budget={self._study.sweep.choosing.budget:g})"
+        begun = (task.folder / "config.yaml").is_file()
+        with study.storage.exclusive(sweep.name):
+            spent = list(study.trial(task.number).spent)
+            if begun and spent:
+                return None  # the run goes on, and its own ledgers know what it has drawn
+            if not study.holds(task.number):
+                return "another process has taken this trial over"
+            self._accounts.settle(study.trials())
+            try:
+                self._accounts.check(plan)
+            except PrivacyBudgetExhausted as error:
+                return f"{error} (choosing.budget={sweep.choosing.budget:g})"
+            study.note(task.number, "spent", [*spent, dict(plan)])
+            self._accounts.spend(plan, label_of(task.number, len(spent)))
         return None
 
     def _spend_best(self) -> None:

@@ -127,6 +127,13 @@ class Sweep:
             raise ConfigError(
                 f"sampler={self.sampler} leaves hopeless regions by itself: pruning goes with grid and random"
             )
+        exact = [objective.name for objective in self.objectives if objective.exact]
+        steers = self.sampler in ADAPTIVE or self.pruning is not None or self.choosing.publish == "best"
+        if exact and steers and self.choosing.records == "private":
+            raise ConfigError(
+                f"objectives: {exact[0]} reads training records without noise, so that what it steers is covered by no "
+                "claim: choose by another objective, or say choosing.records=public if they are"
+            )
         if self.choosing.publish == "best" and (self.sampler != "random" or len(self.seeds) > 1 or self.pruning):
             raise ConfigError(
                 "choosing.publish=best draws each repetition's setting by itself: it goes with sampler=random, one "

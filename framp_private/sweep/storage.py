@@ -27,7 +27,12 @@ T = TypeVar("T")
 PATIENCE_SECONDS = 60.0
 """How long a locked or unreachable storage is asked again before a sweep stops."""
 
-_DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg", "mysql": "mysql+pymysql"}
+_DRIVERS = {
+    "mariadb": "mariadb+pymysql",
+    "postgresql": "postgresql+psycopg",
+    "postgres": "postgresql+psycopg",
+    "mysql": "mysql+pymysql",
+}
 _TRANSIENT = (optuna.exceptions.StorageInternalError, SQLAlchemyError)
 
 
@@ -94,10 +99,14 @@ def open_storage(url: str, patience: float = PATIENCE_SECONDS) -> Storage:
     kind = parsed.get_backend_name()
     if kind not in ("sqlite", "postgresql", "postgres", "mysql", "mariadb"):
         raise ConfigError(f"--storage is of kind {kind!r}: use sqlite, postgresql or mysql")
+    if any("pass" in key.lower() or "secret" in key.lower() for key in parsed.query):
+        raise ConfigError(
+            "--storage has a password behind its question mark, where it could be printed: write it before the @"
+        )
     if "+" not in parsed.drivername:
         parsed = parsed.set(drivername=_DRIVERS.get(parsed.drivername, parsed.drivername))
-    file = Path(parsed.database or "") if kind == "sqlite" else None
-    if file is not None and (not parsed.database or parsed.database == ":memory:"):
+    file = Path(parsed.database or "").resolve() if kind == "sqlite" and parsed.database else None
+    if kind == "sqlite" and (file is None or parsed.database == ":memory:"):
         raise ConfigError("--storage sqlite:// needs a file: a study in memory does not survive its process")
     if file is not None and not file.parent.is_dir():
         raise StorageError(f"{file} cannot be opened: {file.parent} is no folder")
@@ -167,7 +176,7 @@ def _server_lock(storage: Storage, study: str) -> Iterator[None]:
     value = {"it": number if postgres else hashlib.sha256(name.encode()).hexdigest()[:60]}
 
     def taken() -> Connection:
-        connection = storage.engine.engine.connect()
+        connection = storage.engine.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
         try:
             end = time.monotonic() + storage.patience
             while not connection.execute(text(take), value).scalar():
@@ -175,6 +184,7 @@ def _server_lock(storage: Storage, study: str) -> Iterator[None]:
                     raise StorageError(f"study {study!r} has been locked for {storage.patience:g} s by another process")
                 time.sleep(0.005)
         except BaseException:
+            connection.invalidate()  # a lock that was taken ends with it
             connection.close()
             raise
         return connection
@@ -185,6 +195,7 @@ def _server_lock(storage: Storage, study: str) -> Iterator[None]:
     finally:
         try:
             connection.execute(text(give), value)
-            connection.commit()
+        except SQLAlchemyError:  # what was to be stored is stored; the lock ends with the connection
+            connection.invalidate()
         finally:
             connection.close()

@@ -20,6 +20,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from framp_private.errors import StorageError
 from framp_private.sweep.optuna_trials import distribution_of, record_of, sampler_of, template, waiting
 from framp_private.sweep.owners import Owner, Watch
 from framp_private.sweep.pruning import hopeless
@@ -49,6 +50,7 @@ class Study:
         self._id, self._watch, self._beats = study_id, Watch(), 0
         self._queue: deque[FrozenTrial] = deque()
         self._ids: dict[int, int] = {}
+        self._held: set[int] = set()
         self._pruned: frozenset[int] | None = None if sweep.pruning else frozenset()
 
     def trials(self) -> list[Record]:
@@ -68,12 +70,17 @@ class Study:
                 trial = self._queue.popleft()
                 again = self.storage.patiently(lambda trial=trial: self._take(trial))  # type: ignore[misc]
                 if again is not None:
-                    return again
+                    return self._hold(again)
             while self._beginnable():
-                begun = self.storage.patiently(self._begin)
+                number = len(self._ids)
+                begun = self.storage.patiently(lambda number=number: self._begin(number))  # type: ignore[misc]
                 if begun is not None:
-                    return begun
+                    return self._hold(begun)
         return None
+
+    def _hold(self, claimed: Claimed) -> Claimed:
+        self._held.add(claimed.number)
+        return claimed
 
     def refresh(self) -> bool:
         """Takes dead processes' trials back and looks for waiting ones; False once every trial is finished."""
@@ -96,9 +103,18 @@ class Study:
             running = [trial for trial in self._read() if trial.state is TrialState.RUNNING]
             return len(running) - len(self._dead(running)) - sum(self._mine(trial) for trial in running)
 
-    def note(self, number: int, key: str, value: Any) -> None:
-        """Writes something on a running trial."""
-        self.storage.patiently(lambda: self.storage.trials.set_trial_user_attr(self._ids[number], key, value))
+    def note(self, number: int, key: str, value: Any) -> bool:
+        """Writes something on a running trial; False if another process ended it meanwhile."""
+        try:
+            self.storage.patiently(lambda: self.storage.trials.set_trial_user_attr(self._ids[number], key, value))
+        except optuna.exceptions.UpdateFinishedTrialError:
+            return False
+        return True
+
+    def holds(self, number: int) -> bool:
+        """Whether a trial is still this process's, who may have been taken for dead."""
+        found = self.storage.patiently(lambda: self.storage.trials.get_trial(self._ids[number]))
+        return found.state is TrialState.RUNNING and self._mine(found)
 
     def finish(self, number: int, row: Mapping[str, Any], values: Sequence[float]) -> bool:
         """Ends a trial with its result; False if another process ended it meanwhile, whose result stays."""
@@ -117,6 +133,7 @@ class Study:
                 self._put_back(trial._trial_id)
                 self._queue.append(trial)
 
+        self._held.discard(number)
         with self._exclusive():
             self.storage.patiently(give)
 
@@ -136,13 +153,14 @@ class Study:
         return bool(trial.user_attrs.get("owner", {}).get("id") == self.owner.id)
 
     def _dead(self, running: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-        """Those whose process lives no more, or died while it claimed them."""
+        """Those whose process lives no more or died while it claimed them, and this one's that it does not know of."""
         facts = self.storage.patiently(lambda: self.storage.trials.get_study_user_attrs(self._id))
         found = []
         for trial in running:
             row = trial.user_attrs.get("owner")
             owner = Owner.of_row(row) if row else None
-            if owner is None or not self._watch.alive(owner, facts.get(f"beat:{owner.id}")):
+            lost = owner is not None and owner.id == self.owner.id and trial.number not in self._held
+            if owner is None or lost or not self._watch.alive(owner, facts.get(f"beat:{owner.id}")):
                 found.append(trial)
         return found
 
@@ -155,9 +173,9 @@ class Study:
         number = len(self._ids)
         return number < len(self.slots) and (self._pruned is not None or self.slots[number].screening)
 
-    def _begin(self) -> Claimed | None:
+    def _begin(self, number: int) -> Claimed | None:
         """Stores the next trial as this process's; None if another process has begun it, or if it is pruned."""
-        trials, number = self.storage.trials, len(self._ids)
+        trials = self.storage.trials
         try:
             self._ids[number] = trials.get_trial_id_from_study_id_trial_number(self._id, number)
             return None
@@ -169,6 +187,8 @@ class Study:
             return None
         made = template(self.sweep, slot, TrialState.RUNNING, {"owner": {**self.owner.to_row(), "seed": slot.seed}})
         trial_id = self._ids[number] = trials.create_new_trial(self._id, made)
+        if trials.get_trial_id_from_study_id_trial_number(self._id, number) != trial_id:
+            raise StorageError(f"study {self.sweep.name!r}: two processes were inside its lock; stop one, and go on")
         point = self._suggest(trial_id, number) if slot.point is None else slot.point
         return Claimed(number, point, slot.seed, 0)
 
@@ -183,7 +203,7 @@ class Study:
         trials.set_trial_user_attr(trial_id, "owner", self.owner.to_row())
         now = trials.get_trial(trial_id)
         slot, attempts = self.slots[number], int(now.user_attrs.get("attempts", 0))
-        point: Point = slot.point or {axis.name: now.params[axis.name] for axis in self.sweep.axes if now.params}
+        point: Point = slot.point or (now.params if len(now.params) == len(self.sweep.axes) else {})
         return Claimed(number, point or self._suggest(trial_id, number), slot.seed, attempts)
 
     def _suggest(self, trial_id: int, number: int) -> Point:
@@ -191,7 +211,7 @@ class Study:
         storage, first = self.storage.trials, number - number % len(self.sweep.seeds)
         if first != number:
             leader = storage.get_trial(self._ids[first])
-            if leader.params:
+            if len(leader.params) == len(self.sweep.axes):
                 for name, value in leader.params.items():
                     distribution = leader.distributions[name]
                     storage.set_trial_param(trial_id, name, distribution.to_internal_repr(value), distribution)
@@ -204,6 +224,7 @@ class Study:
 
     def _end(self, number: int, facts: Mapping[str, Any], state: TrialState, values: Sequence[float] | None) -> bool:
         trials, trial_id = self.storage.trials, self._ids[number]
+        self._held.discard(number)
 
         def end() -> bool:
             try:

@@ -58,6 +58,8 @@ def run_trial(task: Task, spend: Spend) -> Row:
     config = task.config.model_copy(update={"threads": min(task.config.threads, max(1, task.threads))})
     if not files.finished:
         resume = (task.folder / "config.yaml").is_file()
+        if resume:  # models are the same for any number of threads, and a run goes on with the one it began with
+            config = config.model_copy(update={"threads": files.config().get("threads", config.threads)})
         if not resume and task.folder.is_dir():
             shutil.rmtree(task.folder)  # a process died before its run was begun
         spend(planned(task, config))
@@ -71,6 +73,12 @@ def run_trial(task: Task, spend: Spend) -> Row:
         )
         seconds = perf_counter() - start
     else:
+        before = {**files.config(), "threads": config.threads}
+        if before != config.model_dump(mode="json"):
+            raise RunError(
+                f"{task.folder} holds a finished run of other settings: it belongs to another sweep; move it away"
+            )
+        spend(planned(task, config))
         seconds = sum(files.summary()["seconds"].values())
     found = audit(task.folder, task.data_root, quiet=True) if task.audited else None
     return row_of(task.folder, seconds, found)
@@ -93,6 +101,7 @@ def planned(task: Task, config: Config) -> Row:
     return {
         "unit": federation.unit,
         "relation": federation.relation,
+        "trust_model": federation.trust,
         "delta": config.privacy.delta if config.privacy is not None else None,
         "events": counts,
         "noise_values": values,
@@ -130,13 +139,18 @@ def row_of(folder: Path, seconds: float, audited: Mapping[str, Any] | None) -> R
     }
 
 
-def empirical_epsilon(audited: Mapping[str, Any]) -> float:
-    """The largest lower bound on epsilon in an audit, of estimators whose assumptions hold; 0 where it found none."""
-    found = [0.0]
+def empirical_epsilon(audited: Mapping[str, Any]) -> float | None:
+    """The largest lower bound on epsilon in an audit, of estimators whose assumptions hold; None if nothing was tested.
+
+    Bounds that assume Gaussian noise count where the audit says that the mechanism is one.
+    """
+    found: list[float] = []
     for claim in audited["claims"]:
-        bounds = [bound["value"] for bound in claim.get("bounds", []) if bound["sound"]]
-        found += [math.inf if value == "unbounded" else float(value) for value in bounds]
-    return max(found)
+        gaussian = claim.get("mechanism") == "gaussian"
+        for bound in claim.get("bounds", []):
+            if bound["sound"] and (gaussian or bound["assumption"] == "none"):
+                found.append(math.inf if bound["value"] == "unbounded" else float(bound["value"]))
+    return max(found, default=None)
 
 
 def check_root(root: Path | None) -> Path | None:

@@ -136,6 +136,8 @@ def final_table(sweep: Sweep, summary: Mapping[str, Any]) -> RenderableType:
     states = summary["trials"]
     counts = ", ".join(f"{states[name]} {name}" for name in ("done", "failed", "pruned") if states[name])
     parts: list[RenderableType] = [Text(f"sweep {sweep.name}: {counts} of {states['planned']} trials")]
+    if summary["choosing"]["publish"] == "best":
+        return Group(Text("the chosen run stands in the report"), Text(choosing_words(summary["choosing"])))
     if summary["points"]:
         title = "means over seeds ± half of their 95 % intervals, best first"
         parts.append(points_table(sweep, ranked_points(sweep, summary["points"]), title))
@@ -147,10 +149,16 @@ def choosing_words(choosing: Mapping[str, Any]) -> str:
     lines = []
     for row in choosing["accounts"]:
         terms = f"unit {row['unit']}, {row['relation']}"
+        if row["epsilon"] is None and row["outside"]:
+            lines.append(
+                f"{row['runs']} of the runs together, {terms}{_bounded(row)}; {row['outside']} more guarantee nothing "
+                "of these terms"
+            )
+            continue
         if row["epsilon"] is None:
             lines.append(
                 f"all {row['runs']} runs together, {terms}: no guarantee, as {row['without_guarantee']} of them have "
-                f"none"
+                f"none{_bounded(row)}"
             )
             continue
         what = "the best run alone" if choosing["publish"] == "best" else f"all {row['runs']} runs together"

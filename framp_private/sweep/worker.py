@@ -19,7 +19,6 @@ from typing import Any, NoReturn
 
 import torch
 
-from framp_private.errors import PrivacyBudgetExhausted
 from framp_private.sweep.trial import RunTrial, Task
 
 Message = tuple[str, Any]
@@ -63,13 +62,18 @@ def _outcome(task: Task, run: RunTrial, conversation: Connection) -> Message:
         return "done", run(task, spend)
     except Refused as error:
         return "exhausted", str(error)
-    except PrivacyBudgetExhausted as error:
-        return "failed", f"{error}\n\n{traceback.format_exc()}"
-    except OSError as error:
-        kind = "full" if error.errno in _FULL else "failed"
-        return kind, f"{type(error).__name__}: {error}\n\n{traceback.format_exc()}"
     except (Exception, SystemExit) as error:
-        return "failed", f"{type(error).__name__}: {error}\n\n{traceback.format_exc()}"
+        kind = "full" if _disk_is_full(error) else "failed"
+        return kind, f"{type(error).__name__}: {error}\n\n{traceback.format_exc()}"
+
+
+def _disk_is_full(error: BaseException | None) -> bool:
+    """Whether a full disk stands behind an error, however it was dressed."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _die_with_parent(life: Connection) -> NoReturn:

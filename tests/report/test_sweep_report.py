@@ -65,7 +65,8 @@ def test_labels_are_escaped_and_failures_are_told() -> None:
     html = render_html(sweep_document(SUMMARIES["all"], __version__))
     assert "<noise>" not in html and "<b>no</b>" not in html
     text = Page(html).text
-    assert "own <noise>" in text and "ValueError: <b>no</b>" in text and "Traceback" not in text
+    assert "own <noise>" in text and "ValueError" in text and "Traceback" not in text
+    assert "no</b>" not in text  # an error's words may quote records: they stay in the summary
 
 
 def test_a_point_lacking_a_replicate_is_shown_and_on_no_frontier() -> None:
@@ -86,10 +87,10 @@ def test_both_numbers_stand_beside_each_other() -> None:
 def test_units_are_never_in_one_picture() -> None:
     titles = [found["title"] for found in pictures(as_json(sweep_document(SUMMARIES["all"], __version__)))]
     assert titles == [
-        "Privacy and utility, unit client",
-        "Privacy and utility by budget, unit client",
-        "Privacy and utility, unit record",
-        "Privacy and utility by budget, unit record",
+        "Privacy and utility, unit client, delta 1e-05",
+        "Privacy and utility by budget, unit client, delta 1e-05",
+        "Privacy and utility, unit record, delta 1e-05",
+        "Privacy and utility by budget, unit record, delta 1e-05",
     ]
 
 

@@ -122,7 +122,7 @@ def test_units_have_frontiers_of_their_own_and_screening_is_in_no_mean() -> None
     ]
     summary = summarise(sweep, trials, {"accounts": []})
     assert {(row["unit"], row["budget"]) for row in summary["frontier"]} == {
-        (unit, budget) for unit in ("record", "client") for budget in ("1", "mean")
+        (unit, budget) for unit in ("record, delta 1e-05", "client, delta 1e-05") for budget in ("1", "mean")
     }
     assert all(row["points"][0]["state"] == "front" for row in summary["frontier"])
     assert summary["points"][0]["objectives"]["accuracy.local"]["mean"] == 0.5
