@@ -35,7 +35,7 @@ def frontier(data: Data, unit: str) -> Picture:
     if axes.get_legend_handles_labels()[0]:
         figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=8)
     words = text("Points on the front, by epsilon: ", _front_words(data, unit, "mean"), ".")
-    return picture(f"Privacy and utility, unit {unit}", figure, words)
+    return picture(f"Privacy and utility, unit {_short(unit)}", figure, words)
 
 
 def by_budget(data: Data, unit: str) -> Picture:
@@ -56,7 +56,12 @@ def by_budget(data: Data, unit: str) -> Picture:
         text("budget ", _budget_name(data, unit, budget), ": ", _span(data, unit, budget)) for budget in budgets
     ]
     words = text("From the cheapest to the dearest point on the front of each budget: ", joined(parts, "; "), ".")
-    return picture(f"Privacy and utility by budget, unit {unit}", figure, words)
+    return picture(f"Privacy and utility by budget, unit {_short(unit)}", figure, words)
+
+
+def _short(unit: str) -> str:
+    """A kind of claim without its delta, which the axis names."""
+    return unit.partition(", delta")[0]
 
 
 def _budget_name(data: Data, unit: str, budget: str) -> Cell:

@@ -87,10 +87,10 @@ def test_both_numbers_stand_beside_each_other() -> None:
 def test_units_are_never_in_one_picture() -> None:
     titles = [found["title"] for found in pictures(as_json(sweep_document(SUMMARIES["all"], __version__)))]
     assert titles == [
-        "Privacy and utility, unit client, delta 1e-05",
-        "Privacy and utility by budget, unit client, delta 1e-05",
-        "Privacy and utility, unit record, delta 1e-05",
-        "Privacy and utility by budget, unit record, delta 1e-05",
+        "Privacy and utility, unit client",
+        "Privacy and utility by budget, unit client",
+        "Privacy and utility, unit record",
+        "Privacy and utility by budget, unit record",
     ]
 
 
