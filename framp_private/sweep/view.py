@@ -149,17 +149,8 @@ def choosing_words(choosing: Mapping[str, Any]) -> str:
     lines = []
     for row in choosing["accounts"]:
         terms = f"unit {row['unit']}, {row['relation']}"
-        if row["epsilon"] is None and row["outside"]:
-            lines.append(
-                f"{row['runs']} of the runs together, {terms}{_bounded(row)}; {row['outside']} more guarantee nothing "
-                "of these terms"
-            )
-            continue
         if row["epsilon"] is None:
-            lines.append(
-                f"all {row['runs']} runs together, {terms}: no guarantee, as {row['without_guarantee']} of them have "
-                f"none{_bounded(row)}"
-            )
+            lines.append(_in_part(row, terms))
             continue
         what = "the best run alone" if choosing["publish"] == "best" else f"all {row['runs']} runs together"
         lines.append(f"{what}, {terms}: epsilon {row['epsilon']:.3g} at delta {row['delta']:g}")
@@ -168,10 +159,13 @@ def choosing_words(choosing: Mapping[str, Any]) -> str:
     return "choosing: " + ("; ".join(lines) or "nothing was released")
 
 
-def _bounded(row: Mapping[str, Any]) -> str:
+def _in_part(row: Mapping[str, Any], terms: str) -> str:
+    """Of an account that some runs of the sweep are no part of, or have no guarantee in."""
+    bounded, others = row["runs"] - row["without_guarantee"], row["without_guarantee"] + row["outside"]
     if row["epsilon_with_guarantee"] is None:
-        return ""
-    return f", the others together epsilon {row['epsilon_with_guarantee']:.3g} at delta {row['delta']:g}"
+        return f"{row['runs']} runs, {terms}: no guarantee"
+    spent = f"epsilon {row['epsilon_with_guarantee']:.3g} at delta {row['delta']:g}"
+    return f"{bounded} runs together, {terms}: {spent}; {others} more guarantee nothing of these terms"
 
 
 def _counts(trials: Sequence[Record], seconds: float | None) -> str:

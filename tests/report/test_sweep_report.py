@@ -14,9 +14,12 @@ from framp_private.report.document import Document, numbers_of, plain
 from framp_private.report.html import render_html
 from framp_private.report.markdown import render_markdown
 from framp_private.report.sweep import sweep_document
+from framp_private.sweep import sweep_of
+from framp_private.sweep.record import Record
+from framp_private.sweep.results import summarise
 from framp_private.version import __version__
 from tests.report.pages import Page, stray_digits, wrong_numbers
-from tests.report.sweeps import WRITTEN, chosen_summary, shown_summary
+from tests.report.sweeps import WRITTEN, chosen_summary, row, shown_summary
 from tests.test_comparison import made
 
 SUMMARIES = {
@@ -118,6 +121,27 @@ def test_a_run_without_messages_is_not_called_unprotected() -> None:
     assert rows["open"][1] == "infinite" and "no guarantee" in rows["open"][4]
 
 
+def test_points_of_different_budgets_are_not_averaged_together() -> None:
+    """One point has clients of one budget, the other of two: they meet at the budget they share, and in no mean."""
+    rows = [row("record", 1.0, 0.6, 0), row("record", 2.0, 0.7, 0)]
+    rows[1]["accuracy"] = {kind: {"1": 0.7, "mean": 0.7} for kind in rows[1]["accuracy"]}
+    sweep = sweep_of({"name": "mixed", "axes": {"budgets": [[1.0, 0.25], [1.0]]}, "objectives": ["local"]})
+    points = list(sweep.grid())
+    trials = [Record(at, "complete", at, 0, params=points[at], values=(0.5,), result=rows[at]) for at in range(2)]
+    summary = summarise(sweep, trials, {"records": "private", "publish": "all", "accounts": []})
+    fronts = {(row["budget"], tuple(point["place"] for point in row["points"])) for row in summary["frontier"]}
+    assert fronts == {("1", (0, 1)), ("1/4", (0,)), ("mean", (0,)), ("mean", (1,))}
+    page = Page(render_html(sweep_document(json.loads(json.dumps(summary)), __version__)))
+    assert wrong_numbers(page, {"summary": json.loads(json.dumps(summary)), "report": {"version": __version__}}) == []
+
+
+def test_a_refuted_claim_stands_first() -> None:
+    summary = copy.deepcopy(SUMMARIES["all"])
+    assert "refuted" not in text_of(sweep_document(summary, __version__))
+    summary["refuted"] = [3]
+    assert "An audit refuted the claim of a run" in text_of(sweep_document(summary, __version__))
+
+
 def test_different_code_is_told() -> None:
     summary = copy.deepcopy(SUMMARIES["all"])
     assert "they are not alike" not in text_of(sweep_document(summary, __version__))
@@ -126,11 +150,6 @@ def test_different_code_is_told() -> None:
 
 
 def test_a_sweep_without_any_guarantee_has_no_frontier_and_says_so() -> None:
-    from framp_private.sweep import sweep_of
-    from framp_private.sweep.record import Record
-    from framp_private.sweep.results import summarise
-    from tests.report.sweeps import row
-
     sweep = sweep_of({**WRITTEN, "axes": {}, "references": {"open": {"preset": "digits"}}, "seeds": [0]})
     trial = Record(
         0, "complete", 0, 0, reference="open", values=(0.5, float("inf"), 1.0), result=row(None, None, 0.5, 0)

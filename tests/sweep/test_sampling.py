@@ -67,10 +67,12 @@ def test_repetitions_are_drawn_once_and_paid_before_the_first(tmp_path: Path) ->
         "choosing": best,
     }
     sweep, out = sweep_of(written), tmp_path / "sweep"
-    first = run_sweep(sweep, out, machine=TWO, run=trials.trivial)
-    again = run_sweep(sweep, out, machine=TWO, run=trials.trivial, resume=True)
+    first = run_sweep(sweep, out, machine=TWO, run=trials.spending)
+    again = run_sweep(sweep, out, machine=TWO, run=trials.spending, resume=True)
     assert [row["place"] for row in again["rows"]] == [row["place"] for row in first["rows"]]
     assert first["trials"]["planned"] >= 1
+    (account,) = again["choosing"]["accounts"]
+    assert account["ledger"]["rows"] == 2 and account["epsilon"] is not None  # the best alone, whatever ran
     path = out / "ledgers" / "record-add-remove.jsonl"
     ledger = Ledger.open(path, unit="record", owner="sweep best", repair=False)
     assert ledger.releases == 1 and ledger.epsilon(1e-5) > 1.0

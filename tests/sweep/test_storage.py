@@ -28,6 +28,7 @@ from tests.sweep.harness import child, grid, ran, stored
         ("oracle://somewhere/x", "kind 'oracle'"),
         ("sqlite://", "needs a file"),
         ("sqlite:///:memory:", "needs a file"),
+        ("postgresql://me@127.0.0.1/x?password=secret", "behind its question mark"),
     ],
 )
 def test_what_is_no_storage_is_refused(address: str, says: str) -> None:
@@ -164,6 +165,19 @@ def test_a_trial_ends_once_whoever_ends_it(tmp_path: Path) -> None:
     assert not slow.finish(0, {"who": "slow"}, [0.2, 1.0]) and not slow.fail(0, "late")
     (trial,) = slow.trials()
     assert trial.result == {"who": "quick"} and list(trial.values) == [0.1, 1.0] and trial.state == "complete"
+    storage.close()
+
+
+def test_a_trial_that_was_begun_and_lost_on_the_way_is_taken_back(tmp_path: Path) -> None:
+    """As after a connection that broke once the trial was stored: this process lives, and does not know of it."""
+    storage = open_storage(f"sqlite:///{tmp_path / 'study.db'}")
+    study = open_study(storage, sweep_of(grid(2)))
+    assert study._begin(0) is not None
+    kept = study.claim()
+    assert kept is not None and kept.number == 1 and study.claim() is None
+    assert study.refresh() and study.holds(1)
+    again = study.claim()
+    assert again is not None and again.number == 0 and study.claim() is None
     storage.close()
 
 
