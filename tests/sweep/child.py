@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from tests.sweep import trials
 
 
 def main() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which whoever started the tests may have switched off
     out, run, *storage = sys.argv[1:]
     function = run_trial if run == "run_trial" else getattr(trials, run)
     machine = Machine(workers=2, storage=storage[0] if storage else None)

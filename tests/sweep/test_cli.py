@@ -162,7 +162,13 @@ def test_an_interrupt_ends_with_130_and_the_sweep_goes_on(tmp_path: Path) -> Non
         str(tmp_path / "out"),
     ]
     process = subprocess.Popen(
-        [sys.executable, "-c", "from framp_private.cli import script; script()", *command[3:]],
+        [
+            sys.executable,
+            "-c",
+            "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+            "from framp_private.cli import script; script()",
+            *command[3:],
+        ],
         cwd=ROOT,
         stderr=subprocess.PIPE,
     )
