@@ -255,7 +255,7 @@ def parse(layers: Sequence[Mapping[str, Any]]) -> Config:
     """
     merged: dict[str, Any] = {}
     for layer in layers:
-        _merge(merged, layer)
+        merge(merged, layer)
     try:
         return Config.model_validate(merged)
     except ValidationError as error:
@@ -281,12 +281,12 @@ def read_assignments(assignments: Sequence[str]) -> dict[str, Any]:
         if not equals or not key.strip():
             raise ConfigError(f"--set {text!r} is no assignment: write key=value, dotted for nested keys")
         try:
-            nested: Any = _fraction(yaml.safe_load(value))
+            nested: Any = fraction(yaml.safe_load(value))
         except yaml.YAMLError as error:
             raise ConfigError(f"--set {text!r} has a value that is not YAML: {error}") from error
         for part in reversed(key.strip().split(".")):
             nested = {part: nested}
-        _merge(merged, nested)
+        merge(merged, nested)
     return merged
 
 
@@ -304,10 +304,10 @@ def read_split(text: str, known: Collection[str]) -> dict[str, float]:
     return shares
 
 
-def _fraction(value: Any) -> Any:
+def fraction(value: Any) -> Any:
     """`1/64` reads as a number, in lists too."""
     if isinstance(value, list):
-        return [_fraction(item) for item in value]
+        return [fraction(item) for item in value]
     if isinstance(value, str) and value.count("/") == 1:
         top, _, bottom = value.partition("/")
         if top.strip().isdigit() and bottom.strip().isdigit() and int(bottom):
@@ -315,12 +315,15 @@ def _fraction(value: Any) -> Any:
     return value
 
 
-def _merge(target: dict[str, Any], layer: Mapping[str, Any]) -> None:
+def merge(target: dict[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
+    """Puts nested settings over others, key by key, and returns those; what is taken over is copied, never shared."""
     for key, value in layer.items():
-        if isinstance(value, Mapping) and isinstance(target.get(key), dict):
-            _merge(target[key], value)
+        if isinstance(value, Mapping):
+            below = target.get(key)
+            target[key] = merge(below if isinstance(below, dict) else {}, value)
         else:
-            target[key] = dict(value) if isinstance(value, Mapping) else _fraction(value)
+            target[key] = fraction(value)
+    return target
 
 
 def _explain(error: ValidationError) -> str:

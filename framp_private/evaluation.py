@@ -37,6 +37,11 @@ def budget_name(budget: float) -> str:
     return str(fraction) if fraction.numerator == 1 and abs(float(fraction) - budget) < 1e-12 else f"{budget:g}"
 
 
+def budget_of(name: str) -> float:
+    """The inverse of `budget_name`: "1/64" -> 0.015625."""
+    return float(Fraction(name))
+
+
 @dataclass(frozen=True, eq=False)
 class Model:
     """A personalised submodel: (n_parameters,) weights that are zero outside the (n_parameters,) bool mask."""

@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from framp_private.config import known_settings
+from framp_private.config import fraction, known_settings, merge
 from framp_private.errors import ConfigError
 
 Settings = Mapping[str, Any]
@@ -88,9 +88,10 @@ def read_axis(name: str, given: Any) -> Axis:
         return _range(field, given)
     if not isinstance(given, Sequence) or isinstance(given, str) or not given:
         raise ConfigError(f"axis {name}={given!r} has no values: write a list, a range {{low, high}}, or named choices")
-    labels = [value if isinstance(value, str) else json.dumps(value) for value in given]
+    values = fraction(list(given))
+    labels = [value if isinstance(value, str) else json.dumps(value) for value in values]
     _check_distinct(name, labels)
-    return Choices(field, {label: nested(field, value) for label, value in zip(labels, given, strict=True)})
+    return Choices(field, {label: nested(field, value) for label, value in zip(labels, values, strict=True)})
 
 
 def nested(key: str, value: Any) -> dict[str, Any]:
@@ -121,7 +122,7 @@ def read_bundle(where: str, given: Any) -> dict[str, Any]:
         field = SHORT.get(str(key), str(key))
         if field != "preset":
             _check_setting(field, f"{where}.{key}")
-        _merge(made, nested(field, value))
+        merge(made, nested(field, value))
     return made
 
 
@@ -154,11 +155,3 @@ def _check_distinct(name: str, labels: Sequence[str]) -> None:
     twice = sorted({label for label in labels if labels.count(label) > 1})
     if twice:
         raise ConfigError(f"axis {name} has {twice[0]} twice: every value stands once, replicates are `seeds`")
-
-
-def _merge(target: dict[str, Any], layer: Mapping[str, Any]) -> None:
-    for key, value in layer.items():
-        if isinstance(value, Mapping) and isinstance(target.get(key), dict):
-            _merge(target[key], value)
-        else:
-            target[key] = value

@@ -24,7 +24,7 @@ class Interval:
 
     def as_row(self) -> dict[str, Any]:
         """For JSON: what is infinite is null."""
-        return {key: _finite(value) for key, value in asdict(self).items()}
+        return {key: finite(value) for key, value in asdict(self).items()}
 
 
 def interval(values: Sequence[float]) -> Interval:
@@ -66,5 +66,6 @@ def difference(first: Sequence[float], second: Sequence[float]) -> Difference:
     return Difference(found.mean, found.low, found.high, found.n, p)
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """A value as JSON has it: None for what is not finite."""
     return None if isinstance(value, float) and not math.isfinite(value) else value

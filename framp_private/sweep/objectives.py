@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from framp_private.evaluation import budget_of
+
 Row = Mapping[str, Any]
 
 
@@ -33,13 +35,8 @@ def _accuracy(kind: str, budget: str = "mean") -> Callable[[Row], float | None]:
 
 
 def _smallest(row: Row) -> float | None:
-    name = min((key for key in row["accuracy"]["local"] if key != "mean"), key=_share)
+    name = min((key for key in row["accuracy"]["local"] if key != "mean"), key=budget_of)
     return _number(row["accuracy"]["local"][name])
-
-
-def _share(name: str) -> float:
-    top, _, bottom = name.partition("/")
-    return float(top) / float(bottom or 1)
 
 
 def _number(value: Any) -> float | None:

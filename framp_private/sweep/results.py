@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from framp_private.evaluation import budget_of
 from framp_private.sweep.frontier import frontier
-from framp_private.sweep.intervals import CONFIDENCE, interval
+from framp_private.sweep.intervals import CONFIDENCE, finite, interval
 from framp_private.sweep.record import Record
 from framp_private.sweep.spec import Sweep
 from framp_private.version import __version__
@@ -62,7 +63,7 @@ def _chosen(sweep: Sweep, trials: Sequence[Record], points: Sequence[Row]) -> Ro
         return None
     best = max(done, key=lambda trial: (sign * trial.values[0], -trial.number))
     point = next(point for point in points if point["place"] == best.place)
-    return {"trial": best.number, "axes": point["axes"], "claim": point["claim"], "value": _finite(best.values[0])}
+    return {"trial": best.number, "axes": point["axes"], "claim": point["claim"], "value": finite(best.values[0])}
 
 
 def _trial(trial: Record) -> Row:
@@ -74,8 +75,8 @@ def _trial(trial: Record) -> Row:
         "screening": trial.screening,
     }
     if trial.state == "complete":
-        result = {key: _finite(value) if isinstance(value, float) else value for key, value in trial.result.items()}
-        row |= {"values": [_finite(value) for value in trial.values], "result": result}
+        result = {key: finite(value) for key, value in trial.result.items()}
+        row |= {"values": [finite(value) for value in trial.values], "result": result}
     return row | ({"reason": _reason(trial.error), "error": trial.error} if trial.error else {})
 
 
@@ -170,7 +171,7 @@ def _frontiers(points: Sequence[Row], replicates: int) -> list[Row]:
             kinds.setdefault(_kind(point), []).append({**point, "epsilon": float(point["epsilon"])})
     found = []
     for kind, members in sorted(kinds.items()):
-        for budget in sorted({budget for point in members for budget in point["accuracies"]["local"]}, key=_share):
+        for budget in sorted({budget for point in members for budget in point["accuracies"]["local"]}, key=_size):
             for group in _alike(members, budget):
                 found.append({"unit": kind, "budget": budget, "points": frontier(group, budget)})
     return found
@@ -195,12 +196,6 @@ def _alike(points: Sequence[Row], budget: str) -> list[list[Row]]:
     return list(groups.values())
 
 
-def _share(name: str) -> float:
-    if name == "mean":
-        return 2.0
-    top, _, bottom = name.partition("/")
-    return float(top) / float(bottom or 1)
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def _size(budget: str) -> float:
+    """Budgets by their size, and what is over all of them last."""
+    return math.inf if budget == "mean" else budget_of(budget)

@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from framp_private.assemble import make_config
-from framp_private.config import Config
+from framp_private.config import Config, merge
 from framp_private.errors import ConfigError
 from framp_private.presets import DEFAULT
 from framp_private.randomness import Entropy, Streams
@@ -182,7 +182,7 @@ class Sweep:
             layers += [settings_at(by_name[name], value) for name, value in point.items()]
         merged: dict[str, Any] = {}
         for layer in layers:
-            _merge(merged, layer)
+            merge(merged, layer)
         preset = merged.pop("preset", self.preset)
         if preset is None and "dataset" not in merged:
             preset = DEFAULT
@@ -234,11 +234,3 @@ class Sweep:
 def settings_at(axis: Axis, value: Any) -> Settings:
     """An axis's settings at a label or number."""
     return axis.settings[value] if isinstance(axis, Choices) else axis.settings(value)
-
-
-def _merge(target: dict[str, Any], layer: Mapping[str, Any]) -> None:
-    for key, value in layer.items():
-        if isinstance(value, Mapping) and isinstance(target.get(key), dict):
-            _merge(target[key], value)
-        else:
-            target[key] = json.loads(json.dumps(value)) if isinstance(value, Mapping | list) else value

@@ -16,6 +16,7 @@ from framp_private.sweep.intervals import difference, interval
 from framp_private.sweep.pruning import hopeless
 from framp_private.sweep.record import Record
 from framp_private.sweep.results import points_of, summarise
+from tests.report.sweeps import row
 from tests.sweep.harness import grid
 
 
@@ -72,28 +73,6 @@ def test_the_frontier_is_what_a_slow_search_finds() -> None:
             assert found[mine["place"]] == ("beaten" if surely else "behind" if ahead else "front")
 
 
-def row(unit: str | None, epsilon: float | None, local: float, seed: int = 0) -> dict[str, Any]:
-    table = {"1": local, "mean": local}
-    claim = {
-        "epsilon": epsilon,
-        "delta": 1e-5,
-        "relation": "add/remove",
-        "trust_model": "any",
-        "scope": "this run alone",
-    }
-    return {
-        "seed": seed,
-        "accuracy": dict.fromkeys(("local", "union", "after_local_training"), table),
-        "worst_client": local - 0.1,
-        "unit": unit,
-        "epsilon": epsilon,
-        "privacy": {"record": claim, "client": claim},
-        "bytes": 10,
-        "seconds": 1.0,
-        "server_view": {},
-    }
-
-
 def record(number: int, place: int, seed: int, found: dict[str, Any] | None, **more: Any) -> Record:
     state = more.pop("state", "complete" if found else "failed")
     values = (found["accuracy"]["local"]["mean"], found["epsilon"] or math.inf) if found else ()
@@ -122,7 +101,7 @@ def test_units_have_frontiers_of_their_own_and_screening_is_in_no_mean() -> None
     ]
     summary = summarise(sweep, trials, {"accounts": []})
     assert {(row["unit"], row["budget"]) for row in summary["frontier"]} == {
-        (unit, budget) for unit in ("record, delta 1e-05", "client, delta 1e-05") for budget in ("1", "mean")
+        (unit, budget) for unit in ("record, delta 1e-05", "client, delta 1e-05") for budget in ("1/4", "1", "mean")
     }
     assert all(row["points"][0]["state"] == "front" for row in summary["frontier"])
     assert summary["points"][0]["objectives"]["accuracy.local"]["mean"] == 0.5

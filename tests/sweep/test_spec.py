@@ -116,7 +116,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
 
 def test_layers_go_from_preset_to_axes() -> None:
     sweep = sweep_of(WHOLE)
-    found = sweep.config({"privacy.epsilon": "2.5", "guarantee": "one", "budgets": '[1.0, "1/4"]'}, 5)
+    found = sweep.config({"privacy.epsilon": "2.5", "guarantee": "one", "budgets": "[1.0, 0.25]"}, 5)
     assert found.privacy is not None and found.privacy.epsilon == 2.5 and found.seed == 5
     assert found.protections.prototypes == "bfv" and found.evaluate_every == 9 and found.server.momentum == 0.5
     assert found.budgets == (1.0, 0.25)
