@@ -184,14 +184,14 @@ def calibrate_noise(
 
 @ledger_app.command("show")
 def ledger_show(folder: Path, delta: Annotated[float, typer.Option("--delta")] = 1e-5, as_json: AsJson = False) -> None:
-    """What each account in a run folder or a folder of ledgers has spent."""
+    """What each account in a run's folder, a sweep's folder or a folder of ledgers has spent."""
     rows = ledger_rows(folder, delta)
     typer.echo(json.dumps(rows, indent=1)) if as_json else Console().print(ledger_table(rows, delta))
 
 
 @ledger_app.command("verify")
 def ledger_verify(folder: Path) -> None:
-    """Check every chain, and against the heads in the run's summary or checkpoint where there are any."""
+    """Check every chain and signature, the heads in a summary or checkpoint, and a sweep's trials."""
     for line in verify_ledgers(folder):
         typer.echo(line)
 
