@@ -2,7 +2,9 @@
 over the seeds that they share.
 
 A difference comes with its interval and the two-sided p of Student's paired t test, and with p after Holm's correction
-for all settings that were compared with the first one on the same number (Holm 1979).
+for all tests of the comparison together: every measure of every setting that was compared with the first one (Holm
+1979). Whoever reads the table looks for a number that differs, whichever it is: where settings do not differ, the
+probability that any corrected p is at most 0.05 is at most 0.05, however the measures depend on one another.
 """
 
 from __future__ import annotations
@@ -146,7 +148,7 @@ def _value(summary: Mapping[str, Any], name: str) -> float | None:
 
 
 def _differences(settings: Sequence[Row]) -> list[Row]:
-    """Each setting minus the first, by measure, over the seeds that both have."""
+    """Each setting minus the first, by measure, over the seeds that both have; p is corrected over all of them."""
     first = settings[0]
     rows: list[Row] = []
     for place, other in enumerate(settings[1:], start=1):
@@ -157,10 +159,9 @@ def _differences(settings: Sequence[Row]) -> list[Row]:
                 pair = [values[seed] for seed in seeds], [first["values"][name][seed] for seed in seeds]
                 measures[name] = {**difference(*pair).as_row(), "seeds": seeds}
         rows.append({"setting": place, "measures": measures})
-    for name in {name for row in rows for name in row["measures"]}:
-        tested = [row["measures"][name] for row in rows if row["measures"].get(name, {}).get("p") is not None]
-        for measure, adjusted in zip(tested, holm([measure["p"] for measure in tested]), strict=True):
-            measure["p_holm"] = adjusted
+    tested = [measure for row in rows for measure in row["measures"].values() if measure["p"] is not None]
+    for measure, adjusted in zip(tested, holm([measure["p"] for measure in tested]), strict=True):
+        measure["p_holm"] = adjusted
     return rows
 
 

@@ -21,6 +21,7 @@ from framp_private.report.html import render_html
 from framp_private.report.markdown import render_markdown
 from framp_private.report.pdf import write_pdf
 from framp_private.report.sweep import sweep_document
+from framp_private.report.sweep_shape import COMPARISON, check, check_summary, readable
 from framp_private.sweep.folder import SweepFolder
 from framp_private.terminal import comparison_table
 from framp_private.version import __version__
@@ -37,12 +38,20 @@ def document_of(folder: Path) -> Document:
     """The report of a run, a sweep or a comparison, whichever the folder holds.
 
     Raises:
-        RunError: none of them, or an unfinished one.
+        RunError: none of them, an unfinished one, or one whose files were altered or are of another version.
     """
     if SweepFolder(folder).begun:
-        return sweep_document(SweepFolder(folder).summary(), __version__)
+        cure = f"framp-private sweep {folder / 'sweep.yaml'} --out {folder} --resume"
+        with readable(folder / "summary.json", f"run `{cure}`, which writes it anew"):
+            summary = SweepFolder(folder).summary()
+            check_summary(summary)
+            return sweep_document(summary, __version__, folder)
     if (folder / FILE).is_file():
-        return comparison_document(read_comparison(folder), __version__)
+        cure = f"framp-private compare RUN RUN ... --out {folder}"
+        with readable(folder / FILE, f"run `{cure}` with the same runs, which writes it anew"):
+            found = read_comparison(folder)
+            check(found, COMPARISON)
+            return comparison_document(found, __version__)
     return report_of_run(folder)
 
 

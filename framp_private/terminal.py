@@ -16,6 +16,7 @@ from framp_private.data.base import FederatedDataset
 from framp_private.privacy.calibrate import Calibration, Releases
 from framp_private.privacy.claims import statement
 from framp_private.report.given import claims_of
+from framp_private.report.points import letter_of
 from framp_private.report.words import KINDS
 from framp_private.transcript import TRAFFIC_KEYS
 
@@ -114,11 +115,13 @@ def comparison_table(found: Mapping[str, Any]) -> RenderableType:
     for place, setting in enumerate(found["settings"]):
         differs = ", ".join(f"{key}={value}" for key, value in setting["differs"].items()) or "the same settings"
         seeds = ", ".join(setting["seeds"])
-        parts.append(Text(f"{chr(65 + place)}: {setting['method']} on {setting['dataset']}, {differs}; seeds {seeds}"))
+        parts.append(
+            Text(f"{letter_of(place).upper()}: {setting['method']} on {setting['dataset']}, {differs}; seeds {seeds}")
+        )
     table = Table(title="means over seeds, 95 % intervals", title_justify="left", title_style="bold", width=WIDTH)
     table.add_column("measure")
     for place, _ in enumerate(found["settings"]):
-        table.add_column(chr(65 + place), justify="right")
+        table.add_column(letter_of(place).upper(), justify="right")
     names = dict.fromkeys(name for setting in found["settings"] for name in setting["means"])
     for name in names:
         form = ".3f" if "/" in name else ",.0f"
@@ -136,7 +139,7 @@ def comparison_table(found: Mapping[str, Any]) -> RenderableType:
                 p, adjusted = measure["p"], measure.get("p_holm")
                 ps = ("–" if value is None else f"{value:.2g}" for value in (p, adjusted))
                 tests.add_row(
-                    chr(65 + row["setting"]), name.replace("_", " "), f"{measure['mean']:+.3f}", interval, *ps
+                    letter_of(row["setting"]).upper(), name.replace("_", " "), f"{measure['mean']:+.3f}", interval, *ps
                 )
     return Group(*parts, *([tests] if tests.row_count else []))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from pathlib import Path
@@ -84,17 +85,41 @@ def test_differences_are_paired_over_common_seeds_and_corrected(tmp_path: Path) 
     assert first["p"] == pytest.approx(expected.pvalue) and first["mean"] == pytest.approx(0.35 / 3)
     assert second["seeds"] == ["0", "1"] and second["n"] == 2
     assert second["p"] == pytest.approx(stats.ttest_rel(RATES[0.4][:2], RATES[0.1][:2]).pvalue)
-    assert first["p_holm"] == pytest.approx(min(1, 2 * first["p"])) and second["p_holm"] == pytest.approx(second["p"])
+    for measure, pair in ((first, (0.2, 0.1)), (second, (0.4, 0.1))):
+        values = [RATES[rate][: measure["n"]] for rate in pair]
+        low, high = stats.ttest_rel(*values).confidence_interval(0.95)
+        assert (measure["low"], measure["high"]) == pytest.approx((low, high))
     some = folders(tmp_path / "x")
     single = compare([some[0], some[3]])["differences"][0]["measures"]["local/mean"]
     assert single["p"] is None and single["low"] is None and "p_holm" not in single
 
 
-def test_holm_is_the_step_down_rule() -> None:
+def test_p_is_corrected_over_all_measures_and_settings_together(tmp_path: Path) -> None:
+    """Four accuracies and the worst client's, which are one number, of two settings: ten tests, five of each p."""
+    found = compare(folders(tmp_path))
+    tested = [m for row in found["differences"] for m in row["measures"].values() if m["p"] is not None]
+    assert len(tested) == 10 and found["differences"][0]["measures"]["bytes"]["p"] is None
+    assert [m["p_holm"] for m in tested] == pytest.approx(closed([m["p"] for m in tested]))
+    first, second = (row["measures"]["local/mean"] for row in found["differences"])
+    assert first["p"] < second["p"] and first["p_holm"] == pytest.approx(10 * first["p"]) and first["p_holm"] < 1
+    assert second["p_holm"] == pytest.approx(min(1, 5 * second["p"]))
+    assert not any("p_holm" in m for row in found["differences"] for m in row["measures"].values() if m["p"] is None)
+
+
+def closed(values: list[float]) -> list[float]:
+    """Adjusted p by the closure principle: the worst Bonferroni p of all sets of hypotheses that one is in."""
+    places = range(len(values))
+    sets = [chosen for size in range(1, len(values) + 1) for chosen in itertools.combinations(places, size)]
+    bonferroni = {chosen: min(1.0, len(chosen) * min(values[place] for place in chosen)) for chosen in sets}
+    return [max(p for chosen, p in bonferroni.items() if place in chosen) for place in places]
+
+
+def test_holm_is_the_step_down_rule_and_the_closure_of_bonferronis() -> None:
     rng = np.random.default_rng(0)
-    for n in (1, 2, 5):
-        values = rng.random(n).tolist()
+    for n in (1, 2, 5, 8):
+        values = (rng.random(n) ** 4).tolist()
         adjusted = holm(values)
+        assert adjusted == pytest.approx(closed(values))
         order = sorted(values)
         for place, value in enumerate(values):
             rank = order.index(value)

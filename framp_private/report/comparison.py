@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from framp_private.report.document import Block, Cell, Document, Facts, Notice, Section, Table, Text, joined, text
-from framp_private.report.points import INFINITE, mean_of
+from framp_private.report.points import INFINITE, letter_of, mean_of
 from framp_private.report.sources import Data, named, number
 
 SHOWN = ("local", "union", "unseen", "after_local_training", "worst client")
 TESTED = (
     "Settings are compared with the first one over the seeds that both have: mean difference, interval and p of "
-    "Student's "
-    "paired t test. The last column corrects p for the number of settings compared (Holm). Of a single common seed "
-    "there "
-    "is a difference and no test. Confidence of all intervals: "
+    "Student's paired t test. The last column is p corrected (Holm) for all tests of this comparison together: every "
+    "measure of every setting, also those that are not shown here. Where settings do not differ, the probability that "
+    "any corrected p is at most a level is at most that level. Intervals hold one by one. Of a single common seed "
+    "there is a difference and no test. Confidence of all intervals: "
 )
 
 
@@ -36,15 +36,15 @@ def settings(data: Data) -> Section:
     rows: list[tuple[str, Cell]] = []
     for place, setting in enumerate(data["settings"]):
         at = ("settings", place)
-        rows.append((f"setting {chr(65 + place)}", _words(data, place)))
+        rows.append((f"setting {letter_of(place).upper()}", _words(data, place)))
         claim: Cell = "no guarantee"
         if setting["claim"] is not None:
             epsilon, delta = number(data, (*at, "claim", "epsilon"), ".3f"), number(data, (*at, "claim", "delta"), "g")
             terms = joined([number(data, (*at, "claim", name)) for name in ("relation", "trust_model", "scope")], ", ")
             claim = text("epsilon ", epsilon, ", delta ", delta, ", unit ", number(data, (*at, "unit")), ", ", terms)
-        rows.append((f"claim of a run of {chr(65 + place)}", claim))
+        rows.append((f"claim of a run of {letter_of(place).upper()}", claim))
         seeds = [number(data, (*at, "seeds", index)) for index in range(len(setting["seeds"]))]
-        rows.append((f"seeds of {chr(65 + place)}", joined(seeds, ", ")))
+        rows.append((f"seeds of {letter_of(place).upper()}", joined(seeds, ", ")))
     blocks.append(Facts(tuple(rows)))
     return Section("Settings", tuple(blocks), "settings")
 
@@ -73,7 +73,7 @@ def side_by_side(data: Data) -> Section:
         known = setting["claim"] is not None
         epsilons.append(number(data, ("settings", place, "claim", "epsilon"), ".3f") if known else INFINITE)
     rows.append(("epsilon, the largest of the seeds", *epsilons))
-    header = ("measure", *(f"setting {chr(65 + place)}" for place in range(len(data["settings"]))))
+    header = ("measure", *(f"setting {letter_of(place).upper()}" for place in range(len(data["settings"]))))
     return Section("Side by side", (Table("Means over seeds with their intervals.", header, tuple(rows)),), "means")
 
 
@@ -85,7 +85,7 @@ def differences(data: Data) -> Section:
             if name.split("/")[0] not in SHOWN:
                 continue
             at = ("differences", place, "measures", name)
-            who = text(f"{chr(65 + row['setting'])} minus A, ", named(data, at))
+            who = text(f"{letter_of(row['setting']).upper()} minus A, ", named(data, at))
             interval: Cell = "–"
             if measure["low"] is not None:
                 interval = text(number(data, (*at, "low"), "+.3f"), " to ", number(data, (*at, "high"), "+.3f"))

@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 
 from framp_private.report.document import Cell, Picture, Text, joined, text
 from framp_private.report.figures import GRID, INK, PALETTE, WIDTH, picture
-from framp_private.report.points import mean_of, name_of
+from framp_private.report.points import letter_of, mean_of, name_of, term_of
 from framp_private.report.sources import Data, number
 
 MARKS = "osD^vPX*"
@@ -23,7 +23,7 @@ MOST_SERIES = 8
 
 
 def frontier(data: Data, unit: str) -> Picture:
-    """Local accuracy over all budgets against epsilon: every point with its interval, the front as a line.
+    """Local accuracy over all budgets against epsilon: every point with its interval, the front as a line with letters.
 
     A run without a guarantee is a line, too, if it is of the same budgets: a mean over others would not compare.
     """
@@ -72,7 +72,10 @@ def _budget_name(data: Data, unit: str, budget: str) -> Cell:
 def _front_words(data: Data, unit: str, budget: str) -> Text:
     places = [row["place"] for row in _front(data, unit, budget)["points"] if row["state"] == "front"]
     return joined(
-        [text(name_of(data, at), " ", mean_of(data, ("points", at, "intervals", "local", budget))) for at in places],
+        [
+            text(name_of(data, at), " reaches ", mean_of(data, ("points", at, "intervals", "local", budget)))
+            for at in places
+        ],
         "; ",
     )
 
@@ -97,7 +100,7 @@ def _front(data: Data, unit: str, budget: str) -> Mapping[str, Any]:
 def _draw(axes: Axes, data: Data, unit: str, budget: str, labelled: bool = False) -> None:
     front = _front(data, unit, budget)
     points = [data["points"][row["place"]] for row in front["points"]]
-    for place, (series, members) in enumerate(_series(points).items()):
+    for place, (series, members) in enumerate(_series(data, points).items()):
         look = {"color": PALETTE[place % len(PALETTE)], "marker": MARKS[place % len(MARKS)]}
         _series_on(
             axes,
@@ -107,16 +110,7 @@ def _draw(axes: Axes, data: Data, unit: str, budget: str, labelled: bool = False
             label=series.replace("$", r"\$") if labelled else None,
             **look,
         )
-    best = [data["points"][row["place"]] for row in front["points"] if row["state"] == "front"]
-    axes.plot(
-        [point["epsilon"] for point in best],
-        [point["intervals"]["local"][budget]["mean"] for point in best],
-        color=INK,
-        linewidth=1.0,
-        linestyle="--",
-        label="front" if labelled else None,
-        zorder=1,
-    )
+    _front_on(axes, data, [row["place"] for row in front["points"] if row["state"] == "front"], budget, labelled)
     for point in data["points"]:
         found = point.get("intervals", {}).get("local", {}).get(budget)
         alike = found and set(point["intervals"]["local"]) == set(points[0]["intervals"]["local"])
@@ -127,11 +121,32 @@ def _draw(axes: Axes, data: Data, unit: str, budget: str, labelled: bool = False
     _dress(axes, [point["epsilon"] for point in points])
 
 
-def _series(points: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+def _front_on(axes: Axes, data: Data, places: Sequence[int], budget: str, labelled: bool) -> None:
+    """The front as a line; with letters, each of its points by its own."""
+    epsilons = [data["points"][place]["epsilon"] for place in places]
+    means = [data["points"][place]["intervals"]["local"][budget]["mean"] for place in places]
+    label = "front" if labelled else None
+    axes.plot(epsilons, means, color=INK, linewidth=1.0, linestyle="--", label=label, zorder=1)
+    if labelled:
+        for place, epsilon, mean in zip(places, epsilons, means, strict=True):
+            axes.annotate(
+                letter_of(place),
+                (epsilon, mean),
+                xytext=(-4, 5),  # points, to the left of the error bar
+                textcoords="offset points",
+                ha="right",
+                fontsize=8,
+                fontweight="bold",
+                color=INK,
+                zorder=3,
+            )
+
+
+def _series(data: Data, points: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
     """Points that differ in epsilon alone stand together."""
     found: dict[str, list[Mapping[str, Any]]] = {}
     for point in points:
-        others = [str(value) for name, value in point["axes"].items() if name != EPSILON]
+        others = [f"{term_of(data, name)}{value}" for name, value in point["axes"].items() if name != EPSILON]
         label = str(point["reference"]) if point["reference"] is not None else ", ".join(others) or ALL
         found.setdefault(label, []).append(point)
     return found if len(found) <= MOST_SERIES else {ALL: list(points)}
