@@ -23,7 +23,7 @@ def main() -> None:
         {
             "name": "embedded",
             "preset": "digits-private",
-            "set": {"evaluate_every": 40, "home_steps": 50},
+            "set": {"evaluate_every": 40, "home_steps": 50, "hypernetwork.standardise": "own"},
             "axes": {"privacy.epsilon": [1, 8], "pullback": ["server", "client"]},
             "seeds": [0, 1, 2],
             "objectives": ["accuracy.local", "epsilon"],
@@ -34,6 +34,11 @@ def main() -> None:
     summary = run_sweep(sweep, arguments.out, machine=Machine(workers=arguments.workers), resume=begun)
     states = {row["place"]: row["state"] for row in summary["frontier"][-1]["points"]}
     for point in summary["points"]:
+        if point["replicates"] < len(sweep.seeds):
+            print(
+                f"{point['axes']}: {point['replicates']} of its runs ended well, see {arguments.out / 'summary.json'}"
+            )
+            continue
         mean = point["objectives"]["accuracy.local"]
         interval = f"{mean['mean']:.3f} [{mean['low']:.3f}, {mean['high']:.3f}]"
         print(f"{point['axes']}: epsilon {point['epsilon']:.2f}, accuracy {interval}, {states[point['place']]}")
