@@ -182,7 +182,10 @@ class EncryptionConfig(_Section):
 
 
 class Config(_Section):
-    """Every setting of a run, as it stands in `config.yaml`."""
+    """Every setting of a run, as it stands in `config.yaml`.
+
+    `data_seed` is that of who holds and tests on which records; it follows `seed` unless it is given.
+    """
 
     method: MethodName = "framp"
     dataset: str = "digits"
@@ -208,6 +211,7 @@ class Config(_Section):
     weight_decay: float = Field(0.0, ge=0)
     rethreshold: bool = False
     seed: int = Field(0, ge=0)
+    data_seed: int | None = Field(None, ge=0)
     pullback: Literal["server", "client"] = "server"
     privacy: PrivacyConfig | None = None
     server: ServerConfig = ServerConfig()

@@ -121,7 +121,7 @@ def load_dataset(config: Config, root: Path | None = None, download: bool = Fals
             )
         return tabular.folder(
             path,
-            config.seed,
+            _seed(config),
             config.unseen_clients,
             test=config.test_fraction,
             validation=config.validation_fraction,
@@ -146,7 +146,7 @@ def _readable(name: str) -> Iterator[None]:
 
 def partition(pool: Pool, config: Config) -> FederatedDataset:
     """Hands the pool to clients as the config says. Raises `DataError` where partition and data do not fit."""
-    streams = Streams(config.seed).child("data")
+    streams = Streams(_seed(config)).child("data")
     if config.partition == "sites":
         return partition_sites(
             pool, config.unseen_clients, streams, test=config.test_fraction, validation=config.validation_fraction
@@ -195,4 +195,8 @@ def check(root: Path, name: str, config: Config) -> str:
 
 
 def _streams(config: Config) -> Streams:
-    return Streams(config.seed).child("features")
+    return Streams(_seed(config)).child("features")
+
+
+def _seed(config: Config) -> int:
+    return config.seed if config.data_seed is None else config.data_seed

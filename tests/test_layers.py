@@ -68,6 +68,7 @@ LAYERS: dict[str, int] = {
     "runs": 6,
     "terminal": 6,
     "cli": 6,
+    "__main__": 6,
 }
 THIRD_PARTY = {
     "cryptography": {"randomness.py", "crypto/keys.py", "crypto/agreement.py", "crypto/sealed.py"},
@@ -93,8 +94,8 @@ THIRD_PARTY = {
     "torchvision": {"data/vision.py"},
     "torch_geometric": {"data/graph.py", "models/graph.py"},
     "ogb": {"data/graph.py"},
-    "optuna": {"sweep/storage.py", "sweep/study.py", "sweep/opening.py", "sweep/optuna_trials.py"},
-    "sqlalchemy": {"sweep/storage.py"},
+    "optuna": {"sweep/storage.py", "sweep/locks.py", "sweep/study.py", "sweep/opening.py", "sweep/optuna_trials.py"},
+    "sqlalchemy": {"sweep/storage.py", "sweep/locks.py", "sweep/attributes.py"},
     "scipy": {"sweep/intervals.py", "data/graph.py", "privacy/skellam.py"},
     "attrs": {"privacy/selection.py", "privacy/skellam.py"},
     "mpmath": {"privacy/selection.py", "privacy/skellam.py"},
@@ -106,7 +107,7 @@ THIRD_PARTY = {
     "matplotlib": {"report/figures.py", "report/sweep_figures.py"},
     "jinja2": {"report/html.py"},
     "markupsafe": {"report/html.py"},
-    "yaml": {"sweep/folder.py", "report/sweep.py", "config.py", "run_folder.py"},
+    "yaml": {"sweep/folder.py", "config.py", "run_folder.py"},
 }
 FREE = {"torch", "numpy", "framp_private", "__future__"}
 

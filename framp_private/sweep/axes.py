@@ -94,6 +94,33 @@ def read_axis(name: str, given: Any) -> Axis:
     return Choices(field, {label: nested(field, value) for label, value in zip(labels, values, strict=True)})
 
 
+def check_disjoint(axes: Sequence[Axis]) -> None:
+    """No two axes set the same thing, as the order of a file would then decide what a point means.
+
+    Raises:
+        ConfigError: two of them do, wholly or in part.
+    """
+    set_by: dict[str, str] = {}
+    for axis in axes:
+        own = {axis.name} if isinstance(axis, Range) else {k for each in axis.settings.values() for k in _keys(each)}
+        for key in sorted(own):
+            for other, name in set_by.items():
+                if f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}."):
+                    raise ConfigError(
+                        f"axes {name} and {axis.name} both set {max(key, other, key=len)}: let one of them do it; a "
+                        "run to compare with, as one without protection, stands under `references`"
+                    )
+        set_by |= dict.fromkeys(own, axis.name)
+
+
+def _keys(settings: Settings, above: str = "") -> list[str]:
+    """Dotted keys of nested settings."""
+    found: list[str] = []
+    for key, value in settings.items():
+        found += _keys(value, f"{above}{key}.") if isinstance(value, Mapping) else [f"{above}{key}"]
+    return found
+
+
 def nested(key: str, value: Any) -> dict[str, Any]:
     """A dotted key as nested settings."""
     for part in reversed(key.split(".")):

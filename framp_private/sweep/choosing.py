@@ -53,12 +53,17 @@ class SweepAccounts:
         self._adaptive = sweep.sampler in ADAPTIVE or sweep.pruning is not None
         self._best: Plan | None = None
 
-    def check(self, plan: Plan) -> None:
-        """Raises `PrivacyBudgetExhausted` if the sweep has a budget that a run's plan would exceed; writes nothing."""
+    def check(self, plan: Plan, trials: Sequence[Record]) -> None:
+        """Raises `PrivacyBudgetExhausted` if the sweep has a budget that a run's plan would exceed; writes nothing.
+
+        Budgets hold at the smallest delta of the account's runs, as the report has it.
+        """
         limit = self._choosing.budget
         if limit is None or not plan:
             return
-        budget, event = Budget(limit, plan["delta"] if plan["delta"] is not None else NO_DELTA), event_of_plan(plan)
+        own = [each for trial in trials for each in trial.spent if each and _kind(each) == _kind(plan)]
+        deltas = [each["delta"] for each in (*own, plan) if each["delta"] is not None]
+        budget, event = Budget(limit, min(deltas, default=NO_DELTA)), event_of_plan(plan)
         if self._open(plan["unit"], plan["relation"]).would_exceed(event, budget):
             raise PrivacyBudgetExhausted(
                 f"the next run would bring the sweep's account of unit {plan['unit']} over epsilon={limit:g}: "
@@ -109,7 +114,7 @@ class SweepAccounts:
         for trial in trials:
             for draw, plan in enumerate(trial.spent):
                 if plan:
-                    kinds.setdefault((plan["unit"], plan["relation"]), {})[label_of(trial.number, draw)] = plan
+                    kinds.setdefault(_kind(plan), {})[label_of(trial.number, draw)] = plan
         for (unit, relation), plans in kinds.items():
             self._spend_all(unit, relation, plans)
 
@@ -121,14 +126,11 @@ class SweepAccounts:
         plans = [plan for trial in trials for plan in trial.spent if plan]
         if self._choosing.publish == "best":
             plans = [self._best] if self._best is not None else []
-        rows = [
-            self._account(unit, relation, plans)
-            for unit, relation in sorted({(plan["unit"], plan["relation"]) for plan in plans})
-        ]
+        rows = [self._account(unit, relation, plans) for unit, relation in sorted({_kind(plan) for plan in plans})]
         return {"records": self._choosing.records, "publish": self._choosing.publish, "accounts": rows}
 
     def _account(self, unit: Unit, relation: Relation, plans: Sequence[Plan]) -> dict[str, Any]:
-        own = [plan for plan in plans if (plan["unit"], plan["relation"]) == (unit, relation)]
+        own = [plan for plan in plans if _kind(plan) == (unit, relation)]
         bounded = [plan for plan in own if plan["delta"] is not None]
         delta = min((plan["delta"] for plan in bounded), default=None)
         ledger, best = self._open(unit, relation), self._choosing.publish == "best"
@@ -180,6 +182,10 @@ class SweepAccounts:
         path.parent.mkdir(parents=True, exist_ok=True)
         signer = RowSigner(Identity.of_file(self._folder / "keys" / "sweep.key", Entropy()))
         return Ledger.open(path, unit=unit, relation=relation, owner=f"sweep {self._name}", signer=signer)
+
+
+def _kind(plan: Plan) -> tuple[Unit, Relation]:
+    return plan["unit"], plan["relation"]
 
 
 def _head(head: Head) -> dict[str, Any]:

@@ -23,7 +23,16 @@ from framp_private.errors import ConfigError, RunError
 from framp_private.sweep.reading import sweep_of
 from framp_private.sweep.spec import Sweep
 
-_OWN = {"study.db", "study.db.lock", "study.db-journal", "sweep.yaml.partial", "storage.partial", "storage"}
+_OWN = {
+    "study.db",
+    "study.db.lock",
+    "study.db-journal",
+    "study.db-wal",
+    "study.db-shm",
+    "sweep.yaml.partial",
+    "storage.partial",
+    "storage",
+}
 
 
 @dataclass(frozen=True)

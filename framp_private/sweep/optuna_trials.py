@@ -73,5 +73,17 @@ def sampler_of(sweep: Sweep, number: int) -> optuna.samplers.BaseSampler:
     seed = Streams(sweep.sampler_seed).child("sampler", number).integer() % 2**31
     if sweep.sampler == "nsga2":
         size = max(4, min(20, (sweep.points or 8) // 4))
-        return optuna.samplers.NSGAIISampler(population_size=size, seed=seed)
+        return _Evolution({axis.name: distribution_of(axis) for axis in sweep.axes}, size, seed)
     return optuna.samplers.TPESampler(seed=seed, n_startup_trials=max(4, min(10, (sweep.points or 8) // 3)))
+
+
+class _Evolution(optuna.samplers.NSGAIISampler):
+    """Knows all axes beforehand: it would look for those that every finished trial has, and references have none."""
+
+    def __init__(self, space: Mapping[str, BaseDistribution], population: int, seed: int) -> None:
+        super().__init__(population_size=population, seed=seed)
+        self._axes = {name: each for name, each in space.items() if not each.single()}
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """All axes that have more than one value."""
+        return self._axes

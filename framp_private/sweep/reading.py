@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from framp_private.config import read_file
 from framp_private.errors import ConfigError
-from framp_private.sweep.axes import read_axis, read_bundle
+from framp_private.sweep.axes import check_disjoint, read_axis, read_bundle
 from framp_private.sweep.objectives import OBJECTIVES, Objective
 from framp_private.sweep.spec import ADAPTIVE, Choosing, Pruning, Sweep
 
@@ -51,8 +52,9 @@ def sweep_of(written: Mapping[str, Any]) -> Sweep:
     Raises:
         ConfigError: see `read_sweep`.
     """
-    for key in written:
-        _known(key, KEYS, "")
+    for key, value in written.items():
+        _known(str(key), KEYS, "")
+        _check_plain(str(key), value)
     name = written.get("name", "sweep")
     if not isinstance(name, str) or not name or not all(c.isalnum() or c in "-_." for c in name) or name[0] == ".":
         raise ConfigError(f"name={name!r}: letters, digits, dashes, dots and underscores, as it names a folder")
@@ -79,6 +81,7 @@ def sweep_of(written: Mapping[str, Any]) -> Sweep:
     )
     if not sweep.axes and not sweep.references:
         raise ConfigError("axes={} leaves nothing to vary: name a setting and its values")
+    check_disjoint(sweep.axes)
     sweep.check()
     return sweep
 
@@ -116,6 +119,16 @@ def _choosing(given: Mapping[str, Any]) -> Choosing:
         if row.get(key) is not None:
             row[key] = _positive(row[key], f"choosing.{key}", zero=key == "shape")
     return Choosing(**row)
+
+
+def _check_plain(where: str, value: Any) -> None:
+    """Refuses what YAML reads as something else than text, numbers, lists and mappings, such as a date."""
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError):
+        raise ConfigError(
+            f"{where} holds something that is no text and no number, such as a date: put it in quotes"
+        ) from None
 
 
 def _known(key: str, known: tuple[str, ...], where: str) -> None:

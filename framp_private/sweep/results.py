@@ -44,6 +44,7 @@ def summarise(sweep: Sweep, trials: Sequence[Record], choosing: Mapping[str, Any
         },
         "points": points,
         "frontier": _frontiers(points, len(sweep.seeds)),
+        "partitions": len({trial.result["partition"] for trial in trials if trial.result}),
         "provenance": _provenance(trials),
         "refuted": [trial.number for trial in trials if trial.result.get("refuted")],
         "rows": [_trial(trial) for trial in trials],

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from framp_private.config import Config
+from framp_private.datasets import load_dataset
 from framp_private.errors import ConfigError, FrampError, PrivacyBudgetExhausted, RunError, StorageError
 from framp_private.report.html import render_html
 from framp_private.report.sweep import sweep_document
-from framp_private.sweep.axes import Choices
 from framp_private.sweep.choosing import SweepAccounts, label_of
 from framp_private.sweep.folder import SweepFolder
 from framp_private.sweep.objectives import values
@@ -81,12 +81,14 @@ def run_sweep(
 
     Raises:
         RunError: the folder holds another sweep, or one that was begun, without `resume`.
+        MissingData, DataError: a data set of the sweep is not there, or cannot be read.
         StorageError: the study's storage fails, or the disk is full; what was finished is kept.
         PrivacyBudgetExhausted: the sweep's own budget does not allow the next trial.
         KeyboardInterrupt: passed on, after the trials that were running are given back.
     """
     folder = SweepFolder(out)
     begun = folder.begun
+    _check_data(sweep, machine.data_root)
     if resume and not begun and machine.storage is None:
         raise RunError(f"out={out} holds no sweep to go on with: check the path, or leave --resume away")
     folder.check(sweep)
@@ -101,16 +103,32 @@ def run_sweep(
         study = open_study(storage, sweep)
         _check_joined(study, folder, begun, resume)
         accounts = SweepAccounts(out, sweep)
-        _Driver(study, folder, accounts, machine, run).drive()
-        with storage.exclusive(sweep.name):
-            trials = study.trials()
-            accounts.settle(trials)
-            summary = summarise(sweep, trials, accounts.report(trials))
-            folder.finish(summary)
-            folder.show(render_html(sweep_document(summary, __version__)))
-        return summary
+        try:
+            _Driver(study, folder, accounts, machine, run).drive()
+        except PrivacyBudgetExhausted:
+            _conclude(study, folder, accounts)  # what was found up to here is there to be read
+            raise
+        return _conclude(study, folder, accounts)
     finally:
         storage.close()
+
+
+def _conclude(study: Study, folder: SweepFolder, accounts: SweepAccounts) -> dict[str, Any]:
+    """Writes the summary and the report of all trials as they are now."""
+    with study.storage.exclusive(study.sweep.name):
+        trials = study.trials()
+        accounts.settle(trials)
+        summary = summarise(study.sweep, trials, accounts.report(trials))
+        folder.finish(summary)
+        folder.show(render_html(sweep_document(summary, __version__, folder.path)))
+    return summary
+
+
+def _check_data(sweep: Sweep, root: Path | None) -> None:
+    """Reads every data set of the sweep once, as one that is missing would fail its trials for good."""
+    configs = [sweep.config(point, sweep.seeds[0]) for point in sweep.one_by_one()]
+    for config in {config.dataset: config for config in configs}.values():
+        load_dataset(config, root)
 
 
 def _check_joined(study: Study, folder: SweepFolder, begun: bool, resume: bool) -> None:
@@ -236,9 +254,10 @@ class _Driver:
                 return None  # the run goes on, and its own ledgers know what it has drawn
             if not study.holds(task.number):
                 return "another process has taken this trial over"
-            self._accounts.settle(study.trials())
+            trials = study.trials()
+            self._accounts.settle(trials)
             try:
-                self._accounts.check(plan)
+                self._accounts.check(plan, trials)
             except PrivacyBudgetExhausted as error:
                 return f"{error} (choosing.budget={sweep.choosing.budget:g})"
             study.note(task.number, "spent", [*spent, dict(plan)])
@@ -247,8 +266,6 @@ class _Driver:
 
     def _spend_best(self) -> None:
         sweep = self._study.sweep
-        if sweep.references or not all(isinstance(axis, Choices) for axis in sweep.axes):
-            raise ConfigError("choosing.publish=best draws from a fixed public list: no ranges and no references")
         configs = [sweep.config(point, sweep.seeds[0]) for point in sweep.grid()]
         root = self._machine.data_root
         plans = [planned(Task(0, config, self._folder.path, data_root=root), config) for config in configs]

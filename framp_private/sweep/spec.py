@@ -85,6 +85,8 @@ class Choosing:
             raise ConfigError(f"choosing has mean={self.mean}, shape={self.shape}: mean is above 1, shape at least 0")
         if self.budget is not None and not 0 < self.budget < math.inf:
             raise ConfigError(f"choosing.budget={self.budget} must be a positive finite epsilon")
+        if self.budget is not None and self.records == "public":
+            raise ConfigError(f"choosing.budget={self.budget:g} bounds nothing where records=public: leave one away")
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,8 @@ class Sweep:
                 "choosing.publish=best draws each repetition's setting by itself: it goes with sampler=random, one "
                 "seed and no pruning"
             )
+        if self.choosing.publish == "best" and (self.references or ranges):
+            raise ConfigError("choosing.publish=best draws from a fixed public list: no ranges and no references")
 
     def _check_seeds(self) -> None:
         screening = self.pruning.seeds if self.pruning else ()
@@ -173,7 +177,11 @@ class Sweep:
         }
 
     def config(self, point: Point, seed: int) -> Config:
-        """The configuration of a trial. Raises `ConfigError`."""
+        """The configuration of a trial. Raises `ConfigError`.
+
+        Unless records are public, all trials hold the same partition: a record that one of them trains on is never one
+        that another is tested on, so that what they spend composes over the same records.
+        """
         layers = [self.settings]
         if REFERENCE in point:
             layers.append(self.references[point[REFERENCE]])
@@ -186,6 +194,8 @@ class Sweep:
         preset = merged.pop("preset", self.preset)
         if preset is None and "dataset" not in merged:
             preset = DEFAULT
+        if self.choosing.records == "private":
+            merged.setdefault("data_seed", self.seeds[0])
         return make_config(preset=preset, assignments={**merged, "seed": seed})
 
     def grid(self) -> Iterator[Point]:
@@ -218,17 +228,41 @@ class Sweep:
                 point[axis.name] = round(value) if axis.whole else value
         return point
 
-    def check(self) -> None:
-        """Makes the configuration of every grid point, every end of a range and every reference.
+    def samples(self) -> Iterator[Config]:
+        """The configuration of every point there is; where points are drawn adaptively, of each axis's values or ends.
 
         Raises:
-            ConfigError: for the first that is none.
+            ConfigError: at the first that is none.
         """
-        ends = [axis.labels if isinstance(axis, Choices) else (axis.low, axis.high) for axis in self.axes]
-        for values in itertools.product(*ends):
-            self.config(dict(zip([axis.name for axis in self.axes], values, strict=True)), self.seeds[0])
-        for label in self.references:
-            self.config({REFERENCE: label}, self.seeds[0])
+        more: Iterator[Point] = iter(())
+        if self.axes and (self.sampler == "grid" or self.choosing.publish == "best"):
+            more = self.grid()
+        elif self.axes and self.sampler == "random":
+            more = (self.drawn(place) for place in range(self.points or 0))
+        for point in itertools.chain(self.one_by_one(), more):
+            yield self.config(point, self.seeds[0])
+
+    def one_by_one(self) -> Iterator[Point]:
+        """Every label and every end of each axis, the other axes at their first; and every reference."""
+        ends = {axis.name: axis.labels if isinstance(axis, Choices) else (axis.low, axis.high) for axis in self.axes}
+        first = {name: values[0] for name, values in ends.items()}
+        for name, values in ends.items():
+            yield from ({**first, name: value} for value in values)
+        yield from ({REFERENCE: label} for label in self.references)
+
+    def check(self) -> None:
+        """Makes the configurations of `samples`.
+
+        Raises:
+            ConfigError: for the first that is none, or that guarantees nothing while the sweep has a budget.
+        """
+        for config in self.samples():
+            open_ = config.privacy is None or config.privacy.protects == "nothing"
+            if self.choosing.budget is not None and open_ and config.method != "local":
+                raise ConfigError(
+                    f"choosing.budget={self.choosing.budget:g}, and a point or reference of the sweep guarantees "
+                    "nothing, which exceeds every budget: leave that one away, or the budget"
+                )
 
 
 def settings_at(axis: Axis, value: Any) -> Settings:

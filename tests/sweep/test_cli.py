@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -11,10 +12,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from framp_private import Ledger, __version__
 from framp_private.cli import main
+from framp_private.privacy.chain import read_chain
+from framp_private.privacy.events import event_of, from_row, leaves
 from framp_private.sweep import read_sweep
 from tests.report.pages import Page, stray_digits, wrong_numbers
-from tests.sweep.harness import ROOT
+from tests.sweep.harness import ROOT, stored
 
 SMALL = {"clients": 4, "rounds": 2, "local_steps": 2, "home_steps": 2, "network": "linear", "evaluate_every": 2}
 WRITTEN = {
@@ -46,18 +50,12 @@ def test_it_runs_real_trials_and_leaves_what_it_says(finished: Path) -> None:
         assert own["accuracy"] == row["result"]["accuracy"] and (folder / "report.html").is_file()
     assert {"sweep.yaml", "study.db", "storage", "ledgers", "report.html"} <= {path.name for path in finished.iterdir()}
     page = Page((finished / "report.html").read_text())
-    from framp_private import __version__
-
     assert wrong_numbers(page, {"summary": summary, "report": {"version": __version__}}) == []
     assert stray_digits(page) == []
 
 
 def test_epsilons_are_those_of_the_ledgers(finished: Path) -> None:
     """The sweep's account is the composition of the runs' own ledgers, read from their files."""
-    from framp_private import Ledger
-    from framp_private.privacy.chain import read_chain
-    from framp_private.privacy.events import event_of, from_row, leaves
-
     summary = json.loads((finished / "summary.json").read_text())
     (account,) = summary["choosing"]["accounts"]
     assert account["runs"] == 6 and account["without_guarantee"] == 2 and account["epsilon"] is None
@@ -149,8 +147,6 @@ def test_bad_input_ends_with_its_status(
 
 
 def test_an_interrupt_ends_with_130_and_the_sweep_goes_on(tmp_path: Path) -> None:
-    import signal
-
     (tmp_path / "long.yaml").write_text(yaml.safe_dump({**WRITTEN, "set": {**SMALL, "rounds": 2000}}, sort_keys=False))
     command = [
         sys.executable,
@@ -179,8 +175,6 @@ def test_an_interrupt_ends_with_130_and_the_sweep_goes_on(tmp_path: Path) -> Non
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 130
     assert process.stderr is not None and b"--resume" in process.stderr.read()
-    from tests.sweep.harness import stored
-
     assert {trial.state for trial in stored(tmp_path / "out", read_sweep(tmp_path / "out" / "sweep.yaml"))} == {
         "waiting"
     }

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import optuna
 import pytest
+from dp_accounting import GaussianDpEvent
 
+from framp_private import Ledger
 from framp_private.errors import ConfigError, PrivacyBudgetExhausted, RunError, StorageError
 from framp_private.sweep import Machine, run_sweep, sweep_of
 from tests.sweep import trials
@@ -83,18 +85,29 @@ def test_an_unfinished_sweep_needs_resume_and_another_folder_is_refused(tmp_path
 
 
 def test_the_sweeps_budget_refuses_the_trial_that_would_exceed_it(tmp_path: Path) -> None:
-    sweep, out = sweep_of(grid(4, choosing={"budget": 8})), tmp_path / "sweep"
+    written = grid(4, preset="digits-private", choosing={"budget": 8})
+    sweep, out = sweep_of(written), tmp_path / "sweep"
+    for resume in (False, True):
+        with pytest.raises(PrivacyBudgetExhausted, match=r"choosing\.budget=8"):
+            run_sweep(sweep, out, machine=Machine(workers=1), run=trials.spending, resume=resume)
+        states = [t.state for t in stored(out, sweep)]
+        assert states == ["complete", "complete", "waiting", "waiting"]  # each run costs 4.4, two 6.6, three 8.4
+        summary = json.loads((out / "summary.json").read_text())
+        assert (summary["trials"]["done"], summary["trials"]["waiting"]) == (2, 2)
+        assert 6 < summary["choosing"]["accounts"][0]["epsilon"] < 8 and (out / "report.html").is_file()
+
+
+def test_a_budget_holds_at_the_smallest_delta_of_an_account(tmp_path: Path) -> None:
+    """Two runs stay below 8 at their own deltas, and not at the smaller one, which the report goes by."""
+    sweep, out = sweep_of(grid(4, preset="digits-private", choosing={"budget": 8})), tmp_path / "sweep"
     with pytest.raises(PrivacyBudgetExhausted, match=r"choosing\.budget=8"):
-        run_sweep(sweep, out, machine=Machine(workers=1), run=trials.spending)
-    states = [t.state for t in stored(out, sweep)]
-    assert states == ["complete", "complete", "waiting", "waiting"]  # each run costs 4.4, two 6.6, three 8.4
+        run_sweep(sweep, out, machine=Machine(workers=1), run=trials.spending_at_falling_deltas)
+    summary = json.loads((out / "summary.json").read_text())
+    (account,) = summary["choosing"]["accounts"]
+    assert summary["trials"]["done"] == 1 and account["epsilon"] < 8
 
 
 def test_every_trial_is_spent_once_and_the_whole_is_their_composition(tmp_path: Path) -> None:
-    from dp_accounting import GaussianDpEvent
-
-    from framp_private import Ledger
-
     sweep, out = sweep_of(grid(3)), tmp_path / "sweep"
     (account,) = run_sweep(sweep, out, machine=TWO, run=trials.spending)["choosing"]["accounts"]
     oracle = Ledger.open(None, unit="record")

@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dp_accounting import GaussianDpEvent
 
+from framp_private import Ledger
 from framp_private.errors import ConfigError
+from framp_private.privacy.selection import SelectionDpEvent
 from framp_private.sweep import Machine, run_sweep, sweep_of
 from tests.sweep import trials
 from tests.sweep.harness import ran
@@ -37,6 +40,18 @@ def test_adaptive_points_are_drawn_once_and_repeated_at_every_seed(tmp_path: Pat
         assert row["values"][0] == pytest.approx(0.45 + 0.3 * rate + 0.01 * row["seed"], abs=1e-5)
 
 
+def test_references_do_not_blind_evolution(tmp_path: Path) -> None:
+    """Children have their parents' values on axes of many: drawn at random, 24 rates of 40 would nearly all differ."""
+    rates = [round(0.01 * (place + 1), 2) for place in range(40)]
+    written = {"name": "bred", "axes": {"learning_rate": rates, "alpha": rates}, "sampler": "nsga2", "points": 32}
+    more = {"references": {"alone": {"method": "local"}}, "objectives": ["local"]}
+    summary = run_sweep(sweep_of({**written, **more}), tmp_path / "sweep", machine=TWO, run=trials.trivial)
+    axes = [point["axes"] for point in summary["points"] if point["reference"] is None]
+    first, later = axes[:8], axes[8:]
+    inherited = sum(row["learning_rate"] in {each["learning_rate"] for each in first} for row in later)
+    assert len(later) == 24 and inherited >= 16
+
+
 def test_screening_prunes_whole_points_and_leaves_the_rest_as_it_was(tmp_path: Path) -> None:
     axes = {"learning_rate": [0.1, 0.4, 0.7, 0.9]}
     written = {"name": "whole", "axes": axes, "seeds": [1, 2], "objectives": ["local", "bytes"]}
@@ -52,11 +67,6 @@ def test_screening_prunes_whole_points_and_leaves_the_rest_as_it_was(tmp_path: P
 
 
 def test_repetitions_are_drawn_once_and_paid_before_the_first(tmp_path: Path) -> None:
-    from dp_accounting import GaussianDpEvent
-
-    from framp_private import Ledger
-    from framp_private.privacy.selection import SelectionDpEvent
-
     best = {"publish": "best", "mean": 3, "shape": 1}
     written = {
         "name": "best",

@@ -93,7 +93,7 @@ WHOLE: dict[str, Any] = {
     "seeds": [3, 5],
     "objectives": ["local", "epsilon", "bytes"],
     "pruning": {"seeds": [100]},
-    "choosing": {"records": "public", "shape": "poisson", "budget": 20},
+    "choosing": {"records": "public", "shape": "poisson"},
 }
 
 
@@ -108,6 +108,8 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
         "points": 4,
         "axes": {"rounds": {"low": 1, "high": 9}, "alpha": {"low": 0.1, "high": 9, "log": True}},
     }
+    bounded = sweep_of({"preset": "digits-private", "axes": AXES, "choosing": {"budget": 20}})
+    assert sweep_of(bounded.as_row()) == bounded
     drawn = sweep_of(ranges)
     turned = {**WHOLE, "axes": dict(reversed(WHOLE["axes"].items()))}
     assert sweep_of(turned).digest != sweep.digest  # the numbers of its trials differ

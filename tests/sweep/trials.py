@@ -29,6 +29,7 @@ def result(task: Task, value: float | None = None) -> Row:
         "method": config.method,
         "dataset": config.dataset,
         "seed": config.seed,
+        "partition": "",
         "accuracy": {"local": table, "union": table, "after_local_training": table, "unseen": dict.fromkeys(table)},
         "worst_client": found - 0.2,
         "validation": found,
@@ -78,6 +79,13 @@ def shared(task: Task, spend: Spend) -> Row:
 
 def spending(task: Task, spend: Spend) -> Row:
     spend(plan(task))
+    task.folder.mkdir(parents=True, exist_ok=True)
+    (task.folder / "config.yaml").write_text("")
+    return result(task)
+
+
+def spending_at_falling_deltas(task: Task, spend: Spend) -> Row:
+    spend({**plan(task), "delta": 1e-5 / 1e4**task.number})
     task.folder.mkdir(parents=True, exist_ok=True)
     (task.folder / "config.yaml").write_text("")
     return result(task)
