@@ -31,23 +31,24 @@ _SHOWN = 5
 def live(console: Console, sweep: Sweep) -> Iterator[Callable[[Sequence[Record]], None]]:
     """A table that follows the sweep; yields the callback that redraws it. Away from a terminal, a line now and
     then."""
-    started, printed = time.monotonic(), [-1]
-    first: list[int] = []
+    started = time.monotonic()
+    before = printed = -1  # how many had ended when this began, and at the last line
 
     def seconds_left(trials: Sequence[Record]) -> float | None:
+        nonlocal before
         ended = sum(trial.finished for trial in trials)
-        first.append(ended)
-        made = ended - first[0]
-        return (time.monotonic() - started) / made * (len(trials) - ended) if made else None
+        before = ended if before < 0 else before
+        made, left = ended - before, len(trials) - ended
+        return (time.monotonic() - started) / made * left if made and left else None
+
+    def line(trials: Sequence[Record]) -> None:
+        nonlocal printed
+        ended = sum(trial.finished for trial in trials)
+        if ended != printed:
+            printed = ended
+            console.print(_counts(trials, seconds_left(trials)))
 
     if not console.is_terminal:
-
-        def line(trials: Sequence[Record]) -> None:
-            ended = sum(trial.finished for trial in trials)
-            if ended != printed[0]:
-                printed[0] = ended
-                console.print(_counts(trials, seconds_left(trials)))
-
         yield line
         return
     with Live(console=console, refresh_per_second=4) as screen:
