@@ -108,7 +108,7 @@ def _setting(group: Sequence[Row], groups: Sequence[Sequence[Row]]) -> Row:
     known = bool(claims) and all(claim["epsilon"] is not None for claim in claims)
     values = {name: _by_seed(summaries, name) for name in _measures(first)}
     return {
-        "differs": {key: _scalar(own.get(key)) for key in differs},
+        "differs": {key: _scalar(own[key]) for key in differs if key in own},
         "folders": [run["folder"] for run in group],
         "seeds": list(summaries),
         "unit": unit if known else None,

@@ -133,6 +133,8 @@ def test_what_does_not_compare_is_said(tmp_path: Path) -> None:
     found = compare([run(tmp_path / "a", open_, 0.5), run(tmp_path / "b", {**private, "clients": 9}, 0.5, 1.0)])
     assert any("different data" in words for words in found["comparable"])
     assert any("their epsilons do not compare" in words for words in found["comparable"])
+    first, second = (setting["differs"] for setting in found["settings"])  # what one lacks is not said of it
+    assert first == {"privacy": "none"} and second == {"privacy.epsilon": 1, "clients": 9}
     assert found["settings"][0]["claim"] is None and found["settings"][1]["claim"]["epsilon"] == 1.0
 
 
