@@ -1,12 +1,15 @@
-"""Two real parts for tests: a headless Chromium that reports what a page does, and a PostgreSQL server on loopback.
+"""Real parts for tests: a headless Chromium that reports what a page does, PostgreSQL and MariaDB servers on loopback.
 
-Both live as long as a `with` block and leave nothing behind. Where a part is missing, the test skips and names the
+Each lives as long as a `with` block and leaves nothing behind. Where a part is missing, the test skips and names the
 command that installs it:
 
     with open_page(path, 1280) as seen:
         assert seen.requests == [] and seen.problems == [] and accessibility(seen) == []
 
     with postgres() as url:  # postgresql+psycopg://user:password@127.0.0.1:port/database
+        ...
+
+    with mariadb() as url:  # mysql+pymysql://user:password@127.0.0.1:port/database
         ...
 """
 
@@ -22,7 +25,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
 
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
 DEBIAN_POSTGRES = Path("/usr/lib/postgresql")
+DEBIAN_MARIADB = Path("/usr/sbin")
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]
 # Names and addresses other than loopback resolve to nothing, so that a faulty page is caught without reaching anyone.
 STAY_HOME = ["--no-proxy-server", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost"]
@@ -175,16 +179,16 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def unprivileged(folder: Path) -> dict[str, Any]:
-    """How to start a program that refuses root: as it is, or as root with the folder given to another user."""
+def unprivileged(folder: Path, name: str) -> dict[str, Any]:
+    """How to start a program that refuses root: as it is, or as root with the folder given to the user of that name."""
     try:
         user = pwd.getpwuid(os.geteuid())
     except KeyError:
-        pytest.skip(f"user id {os.geteuid()} has no name, and PostgreSQL needs one: run as a user with a name")
+        pytest.skip(f"user id {os.geteuid()} has no name, and servers need one: run as a user with a name")
     if user.pw_uid != 0:
         return {}
     try:
-        user = pwd.getpwnam("postgres")
+        user = pwd.getpwnam(name)
     except KeyError:
         user = pwd.getpwnam("nobody")
     os.chown(folder, user.pw_uid, user.pw_gid)
@@ -204,7 +208,7 @@ def postgres() -> Iterator[str]:
     psycopg, programs, password = needed("psycopg"), postgres_programs(), secrets.token_hex(16)
     with tempfile.TemporaryDirectory(prefix="framp-postgres-") as name:
         folder = Path(name)
-        how = {"cwd": folder, "env": os.environ | {"LC_ALL": "C"}, **unprivileged(folder)}
+        how = {"cwd": folder, "env": os.environ | {"LC_ALL": "C"}, **unprivileged(folder, "postgres")}
         initialise(programs, folder, password, how)
         # The free port may be taken before the server has it; then the server exits at once and the next one is tried.
         for _ in range(3):
@@ -220,17 +224,22 @@ def postgres() -> Iterator[str]:
 
 
 def initialise(programs: Path, folder: Path, password: str, how: dict[str, Any]) -> None:
-    secret = folder / "password"
-    secret.touch(mode=0o600)
-    secret.write_text(password)
-    if "user" in how:
-        os.chown(secret, how["user"], how["group"])
+    secret = kept_secret(folder / "password", password, how)
     options = ["--username=postgres", "--auth=scram-sha-256", f"--pwfile={secret}", "--encoding=UTF8", "--no-sync"]
     command = [programs / "initdb", f"--pgdata={folder / 'data'}", *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, **how)
     secret.unlink()
     if done.returncode != 0:
         raise RuntimeError(f"{command[0]} failed: {done.stderr[-2000:]}")
+
+
+def kept_secret(path: Path, text: str, how: dict[str, Any]) -> Path:
+    """A file that the server's user alone can read."""
+    path.touch(mode=0o600)
+    path.write_text(text)
+    if "user" in how:
+        os.chown(path, how["user"], how["group"])
+    return path
 
 
 def start(programs: Path, folder: Path, port: int, how: dict[str, Any]) -> subprocess.Popen[bytes]:
@@ -256,9 +265,96 @@ def await_ready(psycopg: ModuleType, server: subprocess.Popen[bytes], port: int,
     return False
 
 
-def stop(server: subprocess.Popen[bytes]) -> None:
-    """Asks for a shutdown that drops its connections, then for one without clean-up, then ends the process."""
-    for sign, seconds in ((signal.SIGINT, 30), (signal.SIGQUIT, 10), (signal.SIGKILL, 10)):
+def mariadb_programs() -> tuple[Path, Path]:
+    """mariadb-install-db and mariadbd, the latter on PATH or where Debian puts it; or a skip."""
+    installer, server = shutil.which("mariadb-install-db"), shutil.which("mariadbd")
+    program = Path(server) if server else DEBIAN_MARIADB / "mariadbd"
+    if installer is None or not program.exists():
+        pytest.skip(
+            f"no mariadb-install-db and mariadbd on PATH or in {DEBIAN_MARIADB}: apt-get install mariadb-server"
+        )
+    return Path(installer), program
+
+
+@contextmanager
+def mariadb() -> Iterator[str]:
+    """A MariaDB server of its own: loopback alone; ended and deleted at the end.
+
+    Yields `mysql+pymysql://framp:password@127.0.0.1:port/framp`: the user may do anything to this database and to
+    nothing else. Nobody else can log in over the network.
+
+    Raises:
+        RuntimeError: the server does not start; the message is the end of its log.
+    """
+    pymysql, (installer, program), password = needed("pymysql"), mariadb_programs(), secrets.token_hex(16)
+    with tempfile.TemporaryDirectory(prefix="framp-mariadb-") as name:
+        folder = Path(name)
+        how = {"cwd": folder, "env": os.environ | {"LC_ALL": "C"}, **unprivileged(folder, "mysql")}
+        setup = mariadb_folder(installer, folder, password, how)
+        for _ in range(3):  # as in `postgres`
+            port = free_port()
+            server = mariadb_server(program, folder, port, setup, how)
+            try:
+                if mariadb_ready(pymysql, server, port, password):
+                    setup.unlink()
+                    yield f"mysql+pymysql://framp:{password}@127.0.0.1:{port}/framp"
+                    return
+            finally:
+                stop(server, (signal.SIGTERM, signal.SIGKILL))
+        raise RuntimeError(f"{program} does not start: {(folder / 'log').read_text()[-2000:]}")
+
+
+def mariadb_folder(installer: Path, folder: Path, password: str, how: dict[str, Any]) -> Path:
+    """Makes the data folder, whose root can log in through a socket file alone; the file that makes the other user."""
+    options = ["--no-defaults", "--skip-test-db", "--auth-root-authentication-method=socket", "--skip-name-resolve"]
+    command = [installer, *options, f"--datadir={folder / 'data'}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, **how)
+    if done.returncode != 0:
+        raise RuntimeError(f"{installer} failed: {(done.stdout + done.stderr)[-2000:]}")
+    statements = [
+        "CREATE DATABASE framp;",
+        f"CREATE USER framp@'127.0.0.1' IDENTIFIED BY '{password}';",
+        "GRANT ALL ON framp.* TO framp@'127.0.0.1' WITH GRANT OPTION;",
+    ]
+    return kept_secret(folder / "setup.sql", "\n".join(statements) + "\n", how)
+
+
+def mariadb_server(program: Path, folder: Path, port: int, setup: Path, how: dict[str, Any]) -> subprocess.Popen[bytes]:
+    """The server's own process, whose id is the one to signal."""
+    settings = {
+        "datadir": folder / "data",
+        "bind-address": "127.0.0.1",
+        "port": port,
+        "socket": folder / "socket",
+        "pid-file": folder / "pid",
+        "init-file": setup,
+        "innodb-flush-log-at-trx-commit": 0,
+        "innodb-buffer-pool-size": "32M",
+    }
+    command = [program, "--no-defaults", "--skip-name-resolve", *(f"--{name}={it}" for name, it in settings.items())]
+    with (folder / "log").open("ab") as log:
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **how)
+
+
+def mariadb_ready(pymysql: ModuleType, server: subprocess.Popen[bytes], port: int, password: str) -> bool:
+    """True once the server lets the user in; False if it exits or takes over a minute."""
+    address = {"host": "127.0.0.1", "port": port, "user": "framp", "password": password, "database": "framp"}
+    end = time.monotonic() + 60
+    while server.poll() is None and time.monotonic() < end:
+        try:
+            pymysql.connect(**address, connect_timeout=5).close()
+        except pymysql.MySQLError:
+            time.sleep(0.05)
+        else:
+            return True
+    return False
+
+
+def stop(
+    server: subprocess.Popen[bytes], signs: Sequence[signal.Signals] = (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL)
+) -> None:
+    """Asks for a shutdown that drops the connections, then for one without clean-up, then ends the process."""
+    for sign, seconds in zip(signs, (30, 10, 10), strict=False):
         if server.poll() is not None:
             return
         server.send_signal(sign)

@@ -1,4 +1,4 @@
-"""The browser finds each fault that it is there to find, and the database is a real one that ends with its block."""
+"""The browser finds each fault that it is there to find, and the databases are real ones that end with their block."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
 
 import pytest
 
 from tests import services
-from tests.services import accessibility, chromium, needed, needs_network, open_page, postgres
+from tests.services import accessibility, chromium, mariadb, needed, needs_network, open_page, postgres
 
 if TYPE_CHECKING:
     import playwright.sync_api as pw
@@ -231,6 +232,67 @@ def test_the_server_is_gone_after_its_block(fault: type[Exception] | None) -> No
     assert not seen["folder"].parent.exists()
 
 
+def told(url: str) -> dict[str, Any]:
+    """The URL as pymysql wants it."""
+    parts = urlsplit(url)
+    assert parts.scheme == "mysql+pymysql" and parts.username == "framp"
+    return {
+        "host": parts.hostname,
+        "port": parts.port,
+        "user": "framp",
+        "password": parts.password,
+        "database": "framp",
+    }
+
+
+def test_mariadb_listens_on_loopback_alone_and_trusts_nobody() -> None:
+    pymysql = needed("pymysql")
+    with mariadb() as url:
+        address = told(url)
+        one, two = pymysql.connect(**address), pymysql.connect(**address, autocommit=True)
+        with one.cursor() as first, two.cursor() as second:
+            first.execute("CREATE TABLE shared (n integer)")
+            first.execute("INSERT INTO shared VALUES (7)")
+            assert second.execute("SELECT n FROM shared") == 0
+            one.commit()
+            assert second.execute("SELECT n FROM shared") == 1
+            second.execute("SELECT @@bind_address")
+            assert second.fetchone() == ("127.0.0.1",)
+            with pytest.raises(pymysql.MySQLError, match="denied"):
+                second.execute("SELECT * FROM mysql.user")
+        one.close(), two.close()
+        for wrong in ({"password": "guess"}, {"user": "root", "password": ""}, {"user": "", "password": ""}):
+            with pytest.raises(pymysql.MySQLError, match=r"denied|not allowed"):
+                pymysql.connect(**{**address, "database": None, **wrong})
+
+
+@pytest.mark.parametrize("fault", [None, ZeroDivisionError])
+def test_mariadb_is_gone_after_its_block(fault: type[Exception] | None) -> None:
+    pymysql = needed("pymysql")
+    seen: dict[str, Any] = {}
+
+    def use() -> None:
+        with mariadb() as url:
+            seen["address"] = told(url)
+            seen["held"] = pymysql.connect(**seen["address"])
+            with seen["held"].cursor() as cursor:
+                cursor.execute("SELECT @@pid_file")
+                path = Path(cursor.fetchone()[0])
+            seen["process"], seen["folder"] = int(path.read_text()), path.parent
+            if fault:
+                raise fault
+
+    with pytest.raises(fault) if fault else nullcontext():
+        use()
+    with pytest.raises(pymysql.MySQLError):
+        seen["held"].ping(reconnect=False)
+    with pytest.raises(pymysql.MySQLError, match="refused"):
+        pymysql.connect(**seen["address"])
+    with pytest.raises(ProcessLookupError):
+        os.kill(seen["process"], 0)
+    assert not seen["folder"].exists()
+
+
 @pytest.mark.parametrize(
     ("part", "missing", "command"),
     [
@@ -238,6 +300,8 @@ def test_the_server_is_gone_after_its_block(fault: type[Exception] | None) -> No
         (chromium, "playwright.sync_api", "pip install 'framp-private[dev]'"),
         (postgres, "programs", "apt-get install postgresql"),
         (postgres, "psycopg", "pip install 'framp-private[dev]'"),
+        (mariadb, "programs", "apt-get install mariadb-server"),
+        (mariadb, "pymysql", "pip install 'framp-private[dev]'"),
     ],
 )
 def test_a_missing_part_skips_with_the_command_that_installs_it(
@@ -247,10 +311,11 @@ def test_a_missing_part_skips_with_the_command_that_installs_it(
     missing: str,
     command: str,
 ) -> None:
-    needed("playwright.sync_api"), needed("psycopg")
+    needed("playwright.sync_api"), needed("psycopg"), needed("pymysql")
     if missing == "programs":
         monkeypatch.setenv("PATH", str(tmp_path))
         monkeypatch.setattr(services, "DEBIAN_POSTGRES", tmp_path)
+        monkeypatch.setattr(services, "DEBIAN_MARIADB", tmp_path)
     else:
         monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(pytest.skip.Exception) as skipped, part():

@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,14 +103,23 @@ class SweepFolder:
         elif self.path.is_file() or (self.path.is_dir() and any(i.name not in _OWN for i in self.path.iterdir())):
             raise RunError(f"out={self.path} is not empty and holds no sweep: choose another folder")
 
-    def start(self, sweep: Sweep, address: str) -> None:
-        """Makes the folder. Raises `RunError`."""
-        self.check(sweep)
+    def make(self) -> None:
+        """Makes the folder itself, which may be there. Raises `RunError`."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"out={self.path} cannot be made: {error}") from error
+
+    def start(self, sweep: Sweep, address: str) -> None:
+        """Writes down which sweep it is. Raises `RunError`."""
+        self.check(sweep)
+        self.make()
+        try:
             if not self.begun:
                 write_atomically(self.path / "storage", address.encode())
                 write_atomically(self.path / "sweep.yaml", yaml.safe_dump(sweep.as_row(), sort_keys=False).encode())
+            # a worker that could not make it would die, and its trial with it
+            os.close(os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600))
         except OSError as error:
             raise RunError(f"out={self.path} cannot be made: {error}") from error
 

@@ -22,6 +22,7 @@ from framp_private.errors import ConfigError, FrampError, PrivacyBudgetExhausted
 from framp_private.report.html import render_html
 from framp_private.report.sweep import sweep_document
 from framp_private.sweep.choosing import SweepAccounts, label_of
+from framp_private.sweep.disk import room_in
 from framp_private.sweep.folder import SweepFolder
 from framp_private.sweep.objectives import values
 from framp_private.sweep.opening import open_study
@@ -88,29 +89,34 @@ def run_sweep(
     """
     folder = SweepFolder(out)
     begun = folder.begun
-    _check_data(sweep, machine.data_root)
     if resume and not begun and machine.storage is None:
         raise RunError(f"out={out} holds no sweep to go on with: check the path, or leave --resume away")
     folder.check(sweep)
     if begun and machine.storage is None and not folder.address().startswith("sqlite"):
         raise RunError(f"out={out} keeps its trials in {folder.address()}: name it with --storage, with its password")
-    out.mkdir(parents=True, exist_ok=True)
-    storage = open_storage(machine.storage or folder.database, machine.patience)
-    try:
-        if begun and not folder.same_address(storage.shown):
-            raise RunError(f"out={out} keeps its trials in {folder.address()}, not in {storage.shown}")
-        folder.start(sweep, storage.shown)
-        study = open_study(storage, sweep)
-        _check_joined(study, folder, begun, resume)
-        accounts = SweepAccounts(out, sweep)
+    _check_data(sweep, machine.data_root)
+    with room_in(out):
+        folder.make()
+        storage = open_storage(machine.storage or folder.database, machine.patience)
         try:
-            _Driver(study, folder, accounts, machine, run).drive()
-        except PrivacyBudgetExhausted:
-            _conclude(study, folder, accounts)  # what was found up to here is there to be read
-            raise
-        return _conclude(study, folder, accounts)
-    finally:
-        storage.close()
+            if begun and not folder.same_address(storage.shown):
+                raise RunError(f"out={out} keeps its trials in {folder.address()}, not in {storage.shown}")
+            folder.start(sweep, storage.shown)
+            study = open_study(storage, sweep)
+            _check_joined(study, folder, begun, resume)
+            return _driven(study, folder, machine, run)
+        finally:
+            storage.close()
+
+
+def _driven(study: Study, folder: SweepFolder, machine: Machine, run: RunTrial) -> dict[str, Any]:
+    accounts = SweepAccounts(folder.path, study.sweep)
+    try:
+        _Driver(study, folder, accounts, machine, run).drive()
+    except PrivacyBudgetExhausted:
+        _conclude(study, folder, accounts)  # what was found up to here is there to be read
+        raise
+    return _conclude(study, folder, accounts)
 
 
 def _conclude(study: Study, folder: SweepFolder, accounts: SweepAccounts) -> dict[str, Any]:

@@ -1,27 +1,27 @@
 """Where a sweep's trials are: a database that Optuna reads and writes, and one lock over it for all who share it.
 
 SQLite is one file and needs nothing started; PostgreSQL or MySQL serve several machines. The lock makes planning,
-claiming and finishing a trial one step each, whoever shares the study: a file lock beside an SQLite file, else an
-advisory lock of the server, which ends with the connection of whoever held it.
+claiming and finishing a trial one step each, whoever shares the study.
 """
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import optuna
 from optuna.storages import BaseStorage, RDBStorage
-from sqlalchemy import URL, Connection, make_url, text
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError, DataError, NoSuchModuleError, SQLAlchemyError
 
 from framp_private.errors import ConfigError, StorageError
+from framp_private.sweep.attributes import hold_long_texts
+from framp_private.sweep.locks import LockLost, ServerLock, file_lock, held_lock, server_lock
 
 T = TypeVar("T")
 PATIENCE_SECONDS = 60.0
@@ -33,7 +33,9 @@ _DRIVERS = {
     "postgres": "postgresql+psycopg",
     "mysql": "mysql+pymysql",
 }
-_TRANSIENT = (optuna.exceptions.StorageInternalError, SQLAlchemyError)
+_LASTING = ("disk is full", "readonly", "not a database", "unable to open database file")
+"""Of SQLite. The last one is a full disk, too: of files rather than of bytes."""
+_TRANSIENT = (optuna.exceptions.StorageInternalError, SQLAlchemyError, LockLost)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,22 +61,27 @@ class Storage:
         """Does something that may be done again, until it succeeds or patience ends.
 
         Raises:
-            StorageError: it did not succeed; nothing that was stored is lost.
+            StorageError: it did not succeed; nothing that was stored is lost. Inside `exclusive` also: the lock was
+                lost after something had been done under it, so that others may have been inside.
         """
-        return _patiently(action, self.shown, self.patience)
+        lock = held_lock(self.engine)
+        return _patiently(action if lock is None else partial(lock.do, action), self.shown, self.patience)
 
     @contextmanager
     def exclusive(self, study: str) -> Iterator[None]:
-        """Nobody else who shares the storage is inside for the same study.
+        """Nobody else who shares the storage is inside for the same study. Blocks do not nest.
+
+        A server's lock ends if its connection does. What is inside then stores nothing more; leaving raises nothing.
 
         Raises:
-            StorageError: somebody else is, until patience ends.
+            StorageError: somebody else is inside, until patience ends.
         """
         if self.file is not None:
-            with _file_lock(self.file.with_name(self.file.name + ".lock"), self.patience):
+            with file_lock(self.file.with_name(self.file.name + ".lock"), self.patience):
                 yield
             return
-        with _server_lock(self, study):
+        lock = self.patiently(lambda: ServerLock(self.engine, study, self.patience))
+        with server_lock(self.engine, lock):
             yield
 
     def close(self) -> None:
@@ -126,6 +133,7 @@ def _open(url: URL, file: Path | None, patience: float) -> Storage:
         ) from error
     except RuntimeError as error:
         raise StorageError(f"{shown} was made by another version of Optuna: {error}") from error
+    hold_long_texts(engine.engine, shown)
     return Storage(optuna.storages.get_storage(engine), engine, url, file, patience)
 
 
@@ -136,66 +144,16 @@ def _patiently(action: Callable[[], T], shown: str, patience: float) -> T:
             return action()
         except _TRANSIENT as error:
             cause = str(error.__cause__ or error).splitlines()[0]
-            if "disk is full" in cause or "readonly" in cause or "not a database" in cause:
+            if any(words in cause for words in _LASTING):
                 raise StorageError(f"{shown} cannot be written: {cause}; what was stored before is kept") from error
+            if isinstance(error, DataError) or isinstance(error.__cause__, DataError):
+                raise StorageError(
+                    f"{shown} does not hold such a value: {cause}; nothing that was stored is lost"
+                ) from error
             if time.monotonic() + wait > end:
                 raise StorageError(
-                    f"{shown} was locked or could not be reached for {patience:g} s: {cause}; nothing that was "
-                    f"stored is "
-                    "lost, go on with --resume"
+                    f"{shown} was locked or could not be reached for {patience:g} s: {cause}; nothing that was stored "
+                    "is lost, go on with --resume"
                 ) from error
             time.sleep(wait)
             wait = min(2 * wait, 2.0)
-
-
-@contextmanager
-def _file_lock(path: Path, patience: float) -> Iterator[None]:
-    end = time.monotonic() + patience
-    with path.open("a") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > end:
-                    raise StorageError(f"{path} has been locked by another process for {patience:g} s") from None
-                time.sleep(0.002)
-        yield
-
-
-@contextmanager
-def _server_lock(storage: Storage, study: str) -> Iterator[None]:
-    name = f"framp_private {study}"
-    number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], signed=True)
-    postgres = storage.url.get_backend_name().startswith("postgres")
-    take, give = (
-        ("SELECT pg_try_advisory_lock(:it)", "SELECT pg_advisory_unlock(:it)")
-        if postgres
-        else ("SELECT GET_LOCK(:it, 0)", "SELECT RELEASE_LOCK(:it)")
-    )
-    value = {"it": number if postgres else hashlib.sha256(name.encode()).hexdigest()[:60]}
-
-    def taken() -> Connection:
-        connection = storage.engine.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-        try:
-            end = time.monotonic() + storage.patience
-            while not connection.execute(text(take), value).scalar():
-                if time.monotonic() > end:
-                    raise StorageError(f"study {study!r} has been locked for {storage.patience:g} s by another process")
-                time.sleep(0.005)
-        except BaseException:
-            connection.invalidate()  # a lock that was taken ends with it
-            connection.close()
-            raise
-        return connection
-
-    connection = storage.patiently(taken)
-    try:
-        yield
-    finally:
-        try:
-            connection.execute(text(give), value)
-        except SQLAlchemyError:  # what was to be stored is stored; the lock ends with the connection
-            connection.invalidate()
-        finally:
-            connection.close()

@@ -15,12 +15,14 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from framp_private.errors import StorageError
+from framp_private.sweep.attributes import kept_error
 from framp_private.sweep.optuna_trials import distribution_of, record_of, sampler_of, template, waiting
 from framp_private.sweep.owners import Owner, Watch
 from framp_private.sweep.pruning import hopeless
@@ -90,7 +92,7 @@ class Study:
             running = [trial for trial in trials if trial.state is TrialState.RUNNING]
             dead = self._dead(running) if running else []
             for trial in dead:
-                self._put_back(trial._trial_id)
+                self.storage.patiently(partial(self._put_back, trial._trial_id))
             left = [trial for trial in trials if trial.state is TrialState.WAITING] + dead
             self._queue = deque(sorted(left, key=lambda trial: trial.number))
             if self._pruned is None:
@@ -122,7 +124,7 @@ class Study:
 
     def fail(self, number: int, error: str) -> bool:
         """Ends a trial that crashed, and keeps why."""
-        return self._end(number, {"error": error}, TrialState.FAIL, None)
+        return self._end(number, {"error": kept_error(error)}, TrialState.FAIL, None)
 
     def release(self, number: int) -> None:
         """Gives a trial back that was not ended."""

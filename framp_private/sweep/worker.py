@@ -6,7 +6,6 @@ the parent dies, however it dies.
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import sys
@@ -19,13 +18,12 @@ from typing import Any, NoReturn
 
 import torch
 
+from framp_private.sweep.disk import disk_is_full
 from framp_private.sweep.trial import RunTrial, Task
 
 Message = tuple[str, Any]
 """From a worker: ("spend", plan), ("done", row), ("failed", why), ("full", why) or ("exhausted", why); to it: a task,
 or None as the answer to "spend"."""
-
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Refused(Exception):
@@ -63,17 +61,8 @@ def _outcome(task: Task, run: RunTrial, conversation: Connection) -> Message:
     except Refused as error:
         return "exhausted", str(error)
     except (Exception, SystemExit) as error:
-        kind = "full" if _disk_is_full(error) else "failed"
+        kind = "full" if disk_is_full(error) else "failed"
         return kind, f"{type(error).__name__}: {error}\n\n{traceback.format_exc()}"
-
-
-def _disk_is_full(error: BaseException | None) -> bool:
-    """Whether a full disk stands behind an error, however it was dressed."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in _FULL:
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 def _die_with_parent(life: Connection) -> NoReturn:

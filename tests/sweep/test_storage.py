@@ -10,13 +10,17 @@ from typing import Any
 
 import optuna
 import pytest
+from sqlalchemy import text
 
 from framp_private.errors import ConfigError, StorageError
 from framp_private.sweep import Machine, run_sweep, sweep_of
+from framp_private.sweep.attributes import LONGEST_ERROR, kept_error
+from framp_private.sweep.locks import held_lock
 from framp_private.sweep.opening import find_study, open_study
 from framp_private.sweep.owners import Owner, Watch
-from framp_private.sweep.storage import open_storage
-from tests.services import postgres
+from framp_private.sweep.storage import Storage, open_storage
+from framp_private.sweep.study import Study
+from tests.services import mariadb, postgres
 from tests.sweep import trials
 from tests.sweep.harness import child, grid, ran, stored
 
@@ -191,13 +195,27 @@ def test_a_process_elsewhere_is_dead_once_its_counter_stands_still() -> None:
     assert not watch.alive(elsewhere, 2)
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with postgres() as url:
+def test_a_long_error_keeps_its_first_line_and_its_end_and_says_what_was_cut() -> None:
+    short = "ValueError: bad" + "x" * (LONGEST_ERROR - 15)
+    assert kept_error(short) == short and kept_error("") == ""
+    for first in ("ValueError: bad\n", "ValueError: " + "\u00e9" * 90_000 + "\n"):
+        error = first + "".join(f"line {i}\n" for i in range(9_000))
+        kept = kept_error(error)
+        lines = kept.splitlines()
+        assert LONGEST_ERROR - 100 < len(kept) <= LONGEST_ERROR and lines[0] == first[:500].rstrip()
+        assert str(len(error)) in lines[1] and "cut" in lines[1] and error.endswith(kept.split("\n", 2)[2])
+
+
+SERVERS = {"postgresql": postgres, "mariadb": mariadb}
+
+
+@pytest.fixture(scope="module", params=SERVERS)
+def server(request: pytest.FixtureRequest) -> Iterator[str]:
+    with SERVERS[request.param]() as url:
         yield url
 
 
-def test_two_processes_share_a_study_in_postgresql(tmp_path: Path, server: str) -> None:
+def test_two_processes_share_a_study_on_a_server(tmp_path: Path, server: str) -> None:
     written = grid(20, name="shared-study")
     (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
     folders = [tmp_path / "a" / "sweep", tmp_path / "b" / "sweep"]
@@ -220,12 +238,12 @@ def test_what_one_machine_spent_stands_in_the_others_ledger(tmp_path: Path, serv
     assert ours["epsilon"] == theirs["epsilon"] and ours["ledger"]["rows"] == theirs["ledger"]["rows"] == 5
 
 
-def test_a_server_that_goes_away_stops_the_sweep_and_loses_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", SERVERS)
+def test_a_server_that_goes_away_stops_the_sweep_and_loses_nothing(kind: str) -> None:
     written = grid(40, name="gone-study")
-    with postgres() as url:
-        sweep = sweep_of(written)
+    with SERVERS[kind]() as url:
         storage = open_storage(url, patience=1.0)
-        study = open_study(storage, sweep)
+        study = open_study(storage, sweep_of(written))
         claimed = study.claim()
         assert claimed is not None and study.finish(claimed.number, {"kept": True}, [0.5, 1.0])
         claimed = study.claim()
@@ -233,3 +251,131 @@ def test_a_server_that_goes_away_stops_the_sweep_and_loses_nothing(tmp_path: Pat
     with pytest.raises(StorageError, match="could not be reached"):
         study.finish(claimed.number, {"lost": True}, [0.5, 1.0])
     storage.close()
+
+
+def test_facts_of_any_length_are_kept_whole_on_a_server(tmp_path: Path, server: str) -> None:
+    written, label = grid(2, name="long-study"), "y" * 70_000
+    storage = open_storage(server, patience=2.0)
+    study = open_study(storage, sweep_of(written))
+    assert study.claim() is not None and study.claim() is not None
+    spent, result, error = [{"events": {label: i}} for i in range(3)], {"name": label * 3}, "E: \u20ac" * 30_000
+    assert study.note(0, "spent", spent) and study.finish(0, result, [0.5, 1.0])
+    assert study._end(1, {"error": error}, optuna.trial.TrialState.FAIL, None)
+    third = storage.trials.create_new_trial(storage.trials.create_new_study([optuna.study.StudyDirection.MINIMIZE]))
+    axis = optuna.distributions.CategoricalDistribution((label,))
+    storage.trials.set_trial_param(third, "x", 0, axis)
+    with pytest.raises(StorageError, match="does not hold such a value"):
+        storage.patiently(lambda: storage.trials.create_new_study([optuna.study.StudyDirection.MINIMIZE], "n" * 600))
+    storage.close()
+    found = stored(tmp_path, written, server)
+    assert (found[0].spent, found[0].result, found[1].error) == (tuple(spent), result, error)
+    again = open_storage(server)
+    assert again.trials.get_trial(third).distributions == {"x": axis}
+    again.close()
+
+
+def test_thousands_of_drawn_repetitions_are_the_same_for_all(server: str) -> None:
+    choosing = {"publish": "best", "mean": 4000, "shape": 100}
+    axes = {"privacy.epsilon": [0.5, 1]}
+    written = {
+        "name": "drawn-study",
+        "preset": "digits-private",
+        "axes": axes,
+        "sampler": "random",
+        "choosing": choosing,
+    }
+    first, second = open_storage(server, patience=2.0), open_storage(server, patience=2.0)
+    sweep = sweep_of(written)
+    slots = open_study(first, sweep).slots
+    assert len(slots) > 2000 and find_study(second, sweep).slots == slots
+    first.close(), second.close()
+
+
+def test_narrow_texts_that_may_not_be_widened_are_refused_with_what_to_run() -> None:
+    with mariadb() as url:
+        narrow = optuna.storages.RDBStorage(url)
+        with narrow.engine.connect() as connection:
+            connection.execute(text("REVOKE ALTER ON framp.* FROM framp@'127.0.0.1'"))
+        narrow.engine.dispose()
+        with pytest.raises(
+            StorageError, match="ALTER TABLE trial_user_attributes MODIFY value_json LONGTEXT"
+        ) as caught:
+            open_storage(url, patience=2.0)
+    assert url.split(":")[2].split("@", maxsplit=1)[0] not in str(caught.value)
+
+
+def kill_lock(storage: Storage, by: Storage) -> None:
+    """Ends the connection that holds the lock, as a server does that restarts or gives up on a client."""
+    lock = held_lock(storage.engine)
+    assert lock is not None
+    postgresql = storage.engine.engine.name == "postgresql"
+    number = lock.connection().scalar(text(f"SELECT {'pg_backend_pid' if postgresql else 'connection_id'}()"))
+    lock.connection().commit()
+    with by.engine.engine.connect() as connection:
+        connection.execute(text(f"SELECT pg_terminate_backend({number}, 10000)" if postgresql else f"KILL {number}"))
+
+
+def two(server: str, name: str) -> tuple[Study, Study]:
+    sweep = sweep_of(grid(3, name=name))
+    return open_study(open_storage(server, patience=5.0), sweep), open_study(open_storage(server, patience=5.0), sweep)
+
+
+def test_a_trial_is_begun_once_though_the_lock_is_lost_on_the_way(server: str) -> None:
+    slow, quick = two(server, "lost-begin")
+    create, theirs = slow.storage.trials.create_new_trial, []
+
+    def late(*arguments: Any) -> int:
+        if not theirs:
+            kill_lock(slow.storage, quick.storage)
+            theirs.append(quick.claim())
+        return create(*arguments)
+
+    slow.storage.trials.create_new_trial = late  # type: ignore[method-assign]
+    mine = slow.claim()
+    assert theirs[0] is not None and theirs[0].number == 0 and mine is not None and mine.number == 1
+    assert [(t.state, dict(t.params)) for t in quick.trials()] == [
+        ("running", {"learning_rate": "0.01"}),
+        ("running", {"learning_rate": "0.02"}),
+        ("waiting", {"learning_rate": "0.03"}),
+    ]
+    slow.storage.close(), quick.storage.close()
+
+
+@pytest.mark.parametrize("stored_before", [False, True])
+def test_a_result_is_stored_once_though_the_lock_is_lost_on_the_way(server: str, stored_before: bool) -> None:
+    slow, quick = two(server, f"lost-end-{stored_before}")
+    end, ends = slow.storage.trials.set_trial_state_values, 0
+    assert slow.claim() is not None
+
+    def late(*arguments: Any) -> bool:
+        nonlocal ends
+        ends += 1
+        ended = end(*arguments) if stored_before or ends > 1 else False
+        if ends == 1:
+            kill_lock(slow.storage, quick.storage)
+        return ended if ended else end(*arguments)
+
+    slow.storage.trials.set_trial_state_values = late  # type: ignore[method-assign]
+    assert slow.finish(0, {"who": "slow"}, [0.5, 1.0])
+    assert quick.refresh() and not quick.finish(0, {"who": "quick"}, [0.1, 1.0])
+    first, *_ = quick.trials()
+    assert (first.state, first.result, list(first.values)) == ("complete", {"who": "slow"}, [0.5, 1.0])
+    assert ends == (1 if stored_before else 2)
+    slow.storage.close(), quick.storage.close()
+
+
+def test_what_was_read_under_a_lost_lock_is_not_acted_upon(server: str) -> None:
+    slow, quick = two(server, "lost-read")
+    attributes = quick.storage.trials.get_study_user_attrs
+    with pytest.raises(StorageError, match="held the lock"), slow.storage.exclusive("lost-read"):
+        assert slow._read() == []
+        kill_lock(slow.storage, quick.storage)
+        with quick.storage.exclusive("lost-read"):
+            assert quick.storage.patiently(quick._read) == []
+        slow.storage.patiently(lambda: slow.storage.trials.set_study_user_attr(slow._id, "late", 1))
+    assert "late" not in attributes(quick._id)
+    with slow.storage.exclusive("lost-read"):
+        slow.storage.patiently(lambda: slow.storage.trials.set_study_user_attr(slow._id, "kept", 1))
+        kill_lock(slow.storage, quick.storage)
+    assert attributes(quick._id)["kept"] == 1 and slow.claim() is not None
+    slow.storage.close(), quick.storage.close()
