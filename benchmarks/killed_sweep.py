@@ -5,7 +5,7 @@
 It runs `examples/sweeps/digits_epsilon.yaml` once without interruption, and once killed at random moments and resumed.
 With `--noise-off` the same federations run without noise, over as many learning rates as there were epsilons: then both
 sweeps must end exactly equal, but for clocks, keys, the sizes of compressed ciphertexts, and the order in which workers
-asked to spend.
+asked to spend. Exit status 1 says that something was lost, ran twice or differs.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ from typing import Any
 
 import yaml
 
+from framp_private.errors import StorageError
 from framp_private.sweep import sweep_of
 from framp_private.sweep.opening import find_study
 from framp_private.sweep.record import Record
 from framp_private.sweep.storage import open_storage
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "sweeps" / "digits_epsilon.yaml"
-CHANGING = ("seconds", "bytes", "summary_sha256", "provenance")
-"""Clocks, the sizes of compressed ciphertexts, and what hangs on keys."""
+CHANGING = ("seconds", "summary_sha256", "provenance")
+"""Clocks, and what hangs on keys."""
 Written = dict[str, Any]
 
 
@@ -59,18 +60,28 @@ def start(file: Path, out: Path, workers: int) -> subprocess.Popen[bytes]:
 
 
 def finished(written: Written, out: Path) -> dict[int, Record]:
-    """Trials that have ended, as the study keeps them."""
+    """Trials that have ended, as the study keeps them; none if it was killed before there was one."""
+    if not (out / "study.db").is_file():
+        return {}
     storage = open_storage(f"sqlite:///{out / 'study.db'}")
     try:
         return {trial.number: trial for trial in find_study(storage, sweep_of(written)).trials() if trial.finished}
+    except StorageError:
+        return {}
     finally:
         storage.close()
 
 
-def killed(file: Path, written: Written, out: Path, workers: int, moments: list[float]) -> float:
-    """Runs a sweep that is killed after each of these seconds and resumed; seconds in all."""
-    before: dict[int, Record] = {}
-    spent = 0.0
+def folders(out: Path) -> dict[str, int]:
+    """When each finished run of a trial wrote its summary: a trial that ran again would have written it again."""
+    return {path.parent.name: path.stat().st_mtime_ns for path in sorted(out.glob("trials/*/summary.json"))}
+
+
+def killed(file: Path, written: Written, out: Path, workers: int, moments: list[float]) -> tuple[float, bool]:
+    """Runs a sweep that is killed after each of these seconds and resumed; seconds in all, and whether all was kept."""
+    rows: dict[int, Record] = {}
+    runs: dict[str, int] = {}
+    spent, kept = 0.0, True
     for moment in [*moments, None]:
         begun, process = time.perf_counter(), start(file, out, workers)
         try:
@@ -79,39 +90,41 @@ def killed(file: Path, written: Written, out: Path, workers: int, moments: list[
             process.kill()
             process.wait()
             status = None
-        spent += time.perf_counter() - begun
-        if (out / "study.db").is_file():
-            now = finished(written, out)
-            unchanged = all(now[number] == row for number, row in before.items())
-            ended = "killed" if status is None else f"ended with status {status}"
-            print(f"  {ended} after {time.perf_counter() - begun:.0f} s: {len(now)} finished, unchanged: {unchanged}")
-            before = now
-    return spent
+        seconds = time.perf_counter() - begun
+        spent += seconds
+        now, ran = finished(written, out), folders(out)
+        unchanged = all(now[number] == row for number, row in rows.items())
+        unchanged &= all(ran[name] == written_at for name, written_at in runs.items())
+        kept &= unchanged and (status is None) == (moment is not None)  # one that ended by itself was not killed
+        ended = "killed" if status is None else f"ended with status {status}"
+        print(f"  {ended} after {seconds:.0f} s: {len(now)} finished, those before unchanged: {unchanged}")
+        rows, runs = now, ran
+    return spent, kept
 
 
 def timeless(summary: Written) -> Written:
     """A summary without what changes from one sweep to the next: see `CHANGING`, and the ledgers' order of rows."""
     found = copy.deepcopy(summary)
-    for row in found["rows"]:
-        for key in CHANGING:
-            row.get("result", {}).pop(key, None)
-    for point in found["points"]:
-        for key in CHANGING:
-            point.pop(key, None)
+    for each in [*found["points"], *(row.get("result", {}) for row in found["rows"])]:
+        encrypted = any("BFV" in channel["protection"] for channel in each.get("server_view", {}).values())
+        for key in (*CHANGING, "bytes") if encrypted else CHANGING:
+            each.pop(key, None)
     for account in found["choosing"]["accounts"]:
         account["ledger"].pop("hash")
     return found
 
 
-def tell(name: str, spent: float, summary: Written) -> None:
-    """One line on a sweep that ended."""
-    longest = max(row["result"]["seconds"] for row in summary["rows"] if "result" in row)
-    runs = [account["runs"] for account in summary["choosing"]["accounts"]]
-    numbers = [row["number"] for row in summary["rows"]]
-    once = numbers == list(range(summary["trials"]["planned"]))
-    print(
-        f"{name}: {spent:.0f} s, trials {summary['trials']}, each once: {once}, longest {longest:.1f} s, spent {runs}"
-    )
+def tell(name: str, spent: float, summary: Written) -> bool:
+    """One line on a sweep that ended; whether each of its trials is there once, and done."""
+    results = [row["result"] for row in summary["rows"] if "result" in row]
+    slots = {(row["place"], row["seed"]) for row in summary["rows"]}
+    planned = summary["trials"]["planned"]
+    whole = bool(summary["trials"]["done"] == planned == len(slots) == len(results))
+    spends = [(account["unit"], account["runs"]) for account in summary["choosing"]["accounts"]]
+    longest = max(result["seconds"] for result in results)
+    print(f"{name}: {spent:.0f} s, {len(results)} of {planned} trials done, each once: {whole}", end=", ")
+    print(f"longest {longest:.1f} s, runs in the sweep's ledgers {spends}")
+    return whole
 
 
 def main() -> None:
@@ -131,14 +144,17 @@ def main() -> None:
         start(file, root / "whole", arguments.workers).wait()
         spent = time.perf_counter() - begun
         whole = json.loads((root / "whole" / "summary.json").read_text())
-        tell("whole", spent, whole)
+        fine = tell("whole", spent, whole)
         share = spent / (arguments.kills + 1)
         moments = [random.SystemRandom().uniform(0.3 * share, 1.2 * share) for _ in range(arguments.kills)]
-        spent = killed(file, written, root / "killed", arguments.workers, moments)
+        spent, kept = killed(file, written, root / "killed", arguments.workers, moments)
         found = json.loads((root / "killed" / "summary.json").read_text())
-        tell("killed", spent, found)
+        fine &= tell("killed", spent, found) and kept
         if arguments.noise_off:
-            print(f"equal to the last bit: {timeless(found) == timeless(whole)}")
+            equal = timeless(found) == timeless(whole)
+            print(f"equal to the last bit: {equal}")
+            fine &= equal
+    sys.exit(0 if fine else 1)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,6 @@ def nothing(task: Task, spend: Spend) -> Row:
     claim = {"epsilon": None, "delta": None, "relation": "add/remove", "trust_model": "", "scope": ""}
     return {
         "seed": task.config.seed,
-        "partition": "",
         "accuracy": dict.fromkeys(("local", "union", "after_local_training"), table),
         "worst_client": 0.4,
         "unit": None,

@@ -47,7 +47,10 @@ from framp_private.training import Options
 
 INTERRUPTED = 130
 app = typer.Typer(
-    add_completion=False, no_args_is_help=True, help="Private, personalised federated learning with FRAMP."
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,  # they may hold records, or a password
+    help="Private, personalised federated learning with FRAMP.",
 )
 data_app = typer.Typer(no_args_is_help=True, help="Data sets: what is known, what is here, how it is partitioned.")
 app.add_typer(data_app, name="data")

@@ -117,8 +117,17 @@ def _setting(group: Sequence[Row], groups: Sequence[Sequence[Row]]) -> Row:
         "means": {name: interval(list(by_seed.values())).as_row() for name, by_seed in values.items() if by_seed},
         "method": first["method"],
         "dataset": first["dataset"],
+        "server_view": first.get("server_view", {}),
+        "runs": [_identity(run) for run in group],
         "data": sorted({json.dumps([s["dataset"], s["clients"], s["unseen_clients"]]) for s in summaries.values()}),
     }
+
+
+def _identity(run: Row) -> Row:
+    """By which a run can be found and checked."""
+    provenance = run["summary"].get("provenance", {})
+    hashes = {name: provenance.get(name) for name in ("config_sha256", "code_sha256", "data_commitment")}
+    return {"seed": run["seed"], "folder": Path(run["folder"]).name, **hashes}
 
 
 def _scalar(value: Any) -> Any:

@@ -90,10 +90,10 @@ def status(
     """How far a sweep is; changes nothing."""
     files = SweepFolder(folder)
     sweep: Sweep = files.sweep()
-    address = storage or os.environ.get(STORAGE) or files.address()
+    address = storage or os.environ.get(STORAGE) or files.located()
     if "***" in address:
         raise ConfigError(f"the trials are in {address}: name it with its password by --storage or {STORAGE}")
-    opened = open_storage(address, patience=5.0)
+    opened = open_storage(address, patience=5.0, look=True)
     try:
         trials = find_study(opened, sweep).trials()
     finally:

@@ -45,6 +45,8 @@ def run(folder: Path, config: dict[str, Any], local: float, epsilon: float | Non
         "privacy": {"record": claim, "client": nothing},
         "traffic": {"up": {"update": 10}, "down": {"update": 20}},
         "seconds": {"rounds": 1.0},
+        "server_view": {"update": {"protection": "LocalGaussian", "granularity": "client", "trust": "nobody"}},
+        "provenance": {"config_sha256": "c" * 64, "code_sha256": "d" * 64, "data_commitment": None},
     }
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     (folder / "summary.json").write_text(json.dumps(summary))
@@ -133,6 +135,9 @@ def test_what_does_not_compare_is_said(tmp_path: Path) -> None:
     found = compare([run(tmp_path / "a", open_, 0.5), run(tmp_path / "b", {**private, "clients": 9}, 0.5, 1.0)])
     assert any("different data" in words for words in found["comparable"])
     assert any("their epsilons do not compare" in words for words in found["comparable"])
+    assert [row["runs"][0]["folder"] for row in found["settings"]] == ["a", "b"]
+    assert found["settings"][0]["runs"][0]["code_sha256"] == "d" * 64
+    assert found["settings"][1]["server_view"]["update"]["granularity"] == "client"
     first, second = (setting["differs"] for setting in found["settings"])  # what one lacks is not said of it
     assert first == {"privacy": "none"} and second == {"privacy.epsilon": 1, "clients": 9}
     assert found["settings"][0]["claim"] is None and found["settings"][1]["claim"]["epsilon"] == 1.0

@@ -5,9 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from framp_private.report.document import Block, Cell, Document, Facts, Notice, Section, Table, Text, joined, text
+from framp_private.report.document import (
+    Block,
+    Cell,
+    Document,
+    Facts,
+    Items,
+    Notice,
+    Section,
+    Table,
+    Text,
+    joined,
+    text,
+)
 from framp_private.report.points import INFINITE, letter_of, mean_of
 from framp_private.report.sources import Data, named, number
+from framp_private.report.sweep_shape import HASHES
+from framp_private.report.sweep_trials import HELD
 
 SHOWN = ("local", "union", "unseen", "after_local_training", "worst client")
 TESTED = (
@@ -22,7 +36,7 @@ TESTED = (
 def comparison_document(found: Mapping[str, Any], version: str) -> Document:
     """The report of what `comparison.compare` found. version: of the program that renders."""
     data = Data("comparison", found)
-    sections = [part(data) for part in (settings, side_by_side, differences)]
+    sections = [part(data) for part in (settings, side_by_side, differences, server_view, runs)]
     footer = text("framp_private ", number(Data("report", {"version": version}), "version"))
     return Document("Comparison of runs", "Settings side by side, over seeds", tuple(sections), footer)
 
@@ -101,3 +115,32 @@ def differences(data: Data) -> Section:
             text("No two settings have a seed in common, or there is one setting only: nothing can be tested.")
         )
     return Section("Differences", tuple(blocks), "differences")
+
+
+def server_view(data: Data) -> Section:
+    """What the server sees of each setting's channels."""
+    rows: list[tuple[Cell, ...]] = []
+    for place, setting in enumerate(data["settings"]):
+        letter, view = letter_of(place).upper(), ("settings", place, "server_view")
+        if not setting["server_view"]:
+            rows.append((letter, "–", "nothing is sent, or the run does not tell", "–", "–"))
+        for channel in setting["server_view"]:
+            cells = [number(data, (*view, channel, name)) for name in ("protection", "granularity", "trust")]
+            rows.append((letter, named(data, (*view, channel)), *cells))
+    header = ("setting", "channel", "protection", "granularity", "trust")
+    return Section("What the server sees", (Table("By channel, of one run.", header, tuple(rows)),), "server")
+
+
+def runs(data: Data) -> Section:
+    """Which runs these are, by what they can be checked, and what stands in their own reports alone."""
+    rows = []
+    for place, setting in enumerate(data["settings"]):
+        for at, run in enumerate(setting["runs"]):
+            path = ("settings", place, "runs", at)
+            own = [number(data, (*path, name)) if run[name] is not None else "–" for name in HASHES]
+            seed, folder = number(data, (*path, "seed")), number(data, (*path, "folder"))
+            rows.append((letter_of(place).upper(), seed, folder, *own))
+    header = ("setting", "seed", "folder", "configuration, SHA-256", "code, SHA-256", "data, commitment")
+    words = text("A comparison holds means over runs. Of each run alone, the report in its own folder holds:")
+    table = Table("The runs that were compared.", header, tuple(rows))
+    return Section("The runs and their own reports", (table, words, Items(HELD)), "runs")

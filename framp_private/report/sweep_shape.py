@@ -97,6 +97,7 @@ SUMMARY = {
     "choosing": {"records": str, "publish": str, "accounts": Each(ACCOUNT)},
     "chosen": OrNull({"axes": Every(SCALAR), "value": OrNull(NUMBER)}),
 }
+HASHES = ("config_sha256", "code_sha256", "data_commitment")
 MEASURE = {"mean": NUMBER, "low": OrNull(NUMBER), "high": OrNull(NUMBER), "n": int, "p": OrNull(NUMBER)}
 SETTING = {
     "differs": Every(SCALAR),
@@ -106,6 +107,8 @@ SETTING = {
     "means": Every(MEAN),
     "method": str,
     "dataset": str,
+    "server_view": Every({"protection": str, "granularity": str, "trust": str}),
+    "runs": Each({"seed": int, "folder": str, **dict.fromkeys(HASHES, OrNull(str))}),
 }
 COMPARISON = {
     "confidence": NUMBER,

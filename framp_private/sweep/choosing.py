@@ -64,7 +64,11 @@ class SweepAccounts:
         own = [each for trial in trials for each in trial.spent if each and _kind(each) == _kind(plan)]
         deltas = [each["delta"] for each in (*own, plan) if each["delta"] is not None]
         budget, event = Budget(limit, min(deltas, default=NO_DELTA)), event_of_plan(plan)
-        if self._open(plan["unit"], plan["relation"]).would_exceed(event, budget):
+        exceeds = self._open(plan["unit"], plan["relation"]).would_exceed(event, budget)
+        if self._adaptive and not exceeds:  # as it will be reported: by RDP, from the second run on
+            bounded = all(each["delta"] is not None for each in (*own, plan))
+            exceeds = not bounded or self._composed([*own, plan], budget.delta) > limit
+        if exceeds:
             raise PrivacyBudgetExhausted(
                 f"the next run would bring the sweep's account of unit {plan['unit']} over epsilon={limit:g}: "
                 "nothing of it was released; stop here, or plan fewer or noisier runs"
@@ -89,8 +93,7 @@ class SweepAccounts:
         if len(kinds) != 1 or not all(plan and plan["delta"] is not None for plan in plans):
             raise ConfigError(
                 "choosing.publish=best needs every setting to guarantee the same unit, relation and delta: these "
-                "differ, "
-                "or one of them guarantees nothing"
+                "differ, or one of them guarantees nothing"
             )
         whole, first = [event_of_plan(plan) for plan in plans], plans[0]
         values = math.ceil(self._choosing.mean * max(event.noise_values for event in whole))  # on average, of all runs
@@ -105,6 +108,10 @@ class SweepAccounts:
                 "fewer repetitions, or noisier runs"
             )
         ledger.spend(event, BEST)
+
+    def knows(self, plan: Plan, label: str) -> bool:
+        """Whether a label was spent before."""
+        return bool(plan) and self._open(plan["unit"], plan["relation"]).has(label)
 
     def settle(self, trials: Sequence[Record]) -> None:
         """Takes in what other machines have spent, as the study tells. Where the best is published, that is nothing."""

@@ -28,11 +28,10 @@ _OWN = {
     "study.db",
     "study.db.lock",
     "study.db-journal",
-    "study.db-wal",
-    "study.db-shm",
     "sweep.yaml.partial",
     "storage.partial",
     "storage",
+    "workers.log",
 }
 
 
@@ -46,6 +45,14 @@ class SweepFolder:
     def begun(self) -> bool:
         """Whether a sweep was started here."""
         return (self.path / "sweep.yaml").is_file()
+
+    @property
+    def finished(self) -> bool:
+        """Whether a summary is here in which every trial has ended."""
+        if not (self.path / "summary.json").is_file():
+            return False
+        trials = self.summary().get("trials", {})
+        return bool(trials.get("waiting") == trials.get("running") == 0)
 
     @property
     def database(self) -> str:
@@ -77,8 +84,14 @@ class SweepFolder:
 
     def same_address(self, shown: str) -> bool:
         """Whether an address without its password is this sweep's; a folder that was moved keeps its own file."""
-        own = self.address()
-        return own == shown or (own.endswith("/study.db") and shown == self.database)
+        return shown == self.located()
+
+    def located(self) -> str:
+        """Where the trials are, without a password: in the folder's own file, if that was moved with the folder."""
+        recorded = self.address()
+        moved = recorded.startswith("sqlite:///") and not Path(recorded.removeprefix("sqlite:///")).exists()
+        own = self.database
+        return own if moved and Path(own.removeprefix("sqlite:///")).exists() else recorded
 
     def summary(self) -> dict[str, Any]:
         """The summary as it was last written; raises `RunError`."""
@@ -97,8 +110,7 @@ class SweepFolder:
             if self.sweep().digest != sweep.digest:
                 raise RunError(
                     f"out={self.path} was started with another {', '.join(changed)}: choose another folder, or go on "
-                    f"with "
-                    f"{self.path / 'sweep.yaml'}"
+                    f"with {self.path / 'sweep.yaml'}"
                 )
         elif self.path.is_file() or (self.path.is_dir() and any(i.name not in _OWN for i in self.path.iterdir())):
             raise RunError(f"out={self.path} is not empty and holds no sweep: choose another folder")

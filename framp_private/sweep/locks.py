@@ -51,7 +51,9 @@ def file_lock(path: Path, patience: float) -> Iterator[None]:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
-            except BlockingIOError:
+            except OSError as error:
+                if not isinstance(error, BlockingIOError):
+                    raise StorageError(f"{path} cannot be locked: {error.strerror}; use a disk that locks") from error
                 if time.monotonic() > end:
                     raise StorageError(f"{path} has been locked by another process for {patience:g} s") from None
                 time.sleep(0.002)

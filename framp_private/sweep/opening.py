@@ -16,7 +16,7 @@ from framp_private.sweep.storage import Storage
 from framp_private.sweep.study import Study
 from framp_private.version import __version__
 
-FORMAT = 1
+FORMAT = 2
 """Of what a study holds besides Optuna's own tables; another one is refused."""
 
 

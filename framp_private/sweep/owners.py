@@ -54,8 +54,11 @@ class Watch:
     _seen: dict[str, tuple[object, float]] = field(default_factory=dict)
 
     def alive(self, owner: Owner, counter: object) -> bool:
-        """Whether an owner still runs, as far as can be known. counter: its last, None if it never raised one."""
-        if owner.host == _host():
+        """Whether an owner still runs, as far as can be known. counter: its last, None if it never raised one.
+
+        An owner of this very process may have given up while the process lives, so that its counter tells.
+        """
+        if owner.host == _host() and owner.pid != os.getpid():
             return owner.started == _started(owner.pid)
         before, since = self._seen.get(owner.id, (None, 0.0))
         if owner.id not in self._seen or before != counter:

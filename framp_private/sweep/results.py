@@ -10,8 +10,9 @@ from typing import Any
 from framp_private.evaluation import budget_of
 from framp_private.sweep.frontier import frontier
 from framp_private.sweep.intervals import CONFIDENCE, finite, interval
+from framp_private.sweep.partition import partition_digest
 from framp_private.sweep.record import Record
-from framp_private.sweep.spec import Sweep
+from framp_private.sweep.spec import REFERENCE, Sweep
 from framp_private.version import __version__
 
 Row = dict[str, Any]
@@ -44,7 +45,7 @@ def summarise(sweep: Sweep, trials: Sequence[Record], choosing: Mapping[str, Any
         },
         "points": points,
         "frontier": _frontiers(points, len(sweep.seeds)),
-        "partitions": len({trial.result["partition"] for trial in trials if trial.result}),
+        "partitions": len(_partitions(sweep, trials)),
         "provenance": _provenance(trials),
         "refuted": [trial.number for trial in trials if trial.result.get("refuted")],
         "rows": [_trial(trial) for trial in trials],
@@ -137,6 +138,17 @@ def _point(sweep: Sweep, place: int, trials: Sequence[Record]) -> Row:
         "bytes": interval([row["bytes"] for row in rows]).as_row(),
         "seconds": interval([row["seconds"] for row in rows]).as_row(),
     }
+
+
+def _partitions(sweep: Sweep, trials: Sequence[Record]) -> set[str]:
+    """Of all trials that were begun, whatever came of them."""
+    begun = [trial for trial in trials if trial.state in ("running", "complete", "failed") or trial.spent]
+    found = set()
+    for trial in begun:
+        point = trial.params if trial.reference is None else {REFERENCE: trial.reference}
+        if len(point) == len(sweep.axes) or trial.reference is not None:  # else its process died before it was drawn
+            found.add(partition_digest(sweep.config(point, trial.seed)))
+    return found
 
 
 def _provenance(trials: Sequence[Record]) -> list[Row]:

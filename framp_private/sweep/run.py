@@ -12,9 +12,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import optuna
 
 from framp_private.config import Config
 from framp_private.datasets import load_dataset
@@ -24,6 +26,7 @@ from framp_private.report.sweep import sweep_document
 from framp_private.sweep.choosing import SweepAccounts, label_of
 from framp_private.sweep.disk import room_in
 from framp_private.sweep.folder import SweepFolder
+from framp_private.sweep.locks import file_lock
 from framp_private.sweep.objectives import values
 from framp_private.sweep.opening import open_study
 from framp_private.sweep.owners import BEAT_SECONDS
@@ -31,7 +34,7 @@ from framp_private.sweep.pool import Pool, Worker
 from framp_private.sweep.record import Record
 from framp_private.sweep.results import summarise
 from framp_private.sweep.spec import Sweep
-from framp_private.sweep.storage import open_storage
+from framp_private.sweep.storage import Storage, open_storage
 from framp_private.sweep.study import Claimed, Study
 from framp_private.sweep.trial import RunTrial, Task, planned, run_trial
 from framp_private.sweep.worker import Message
@@ -57,7 +60,7 @@ class Machine:
     workers: int = 1
     threads: int = 1
     data_root: Path | None = None
-    storage: str | None = None
+    storage: str | None = field(default=None, repr=False)
     patience: float = 60.0
     on_change: OnChange | None = None
 
@@ -89,24 +92,46 @@ def run_sweep(
     """
     folder = SweepFolder(out)
     begun = folder.begun
-    if resume and not begun and machine.storage is None:
-        raise RunError(f"out={out} holds no sweep to go on with: check the path, or leave --resume away")
-    folder.check(sweep)
-    if begun and machine.storage is None and not folder.address().startswith("sqlite"):
-        raise RunError(f"out={out} keeps its trials in {folder.address()}: name it with --storage, with its password")
-    _check_data(sweep, machine.data_root)
+    _check_folder(sweep, folder, machine, resume)
+    if not folder.finished:
+        _check_data(sweep, machine.data_root)
     with room_in(out):
         folder.make()
         storage = open_storage(machine.storage or folder.database, machine.patience)
         try:
-            if begun and not folder.same_address(storage.shown):
-                raise RunError(f"out={out} keeps its trials in {folder.address()}, not in {storage.shown}")
-            folder.start(sweep, storage.shown)
+            if begun:
+                _check_kept(sweep, folder, storage)
             study = open_study(storage, sweep)
+            with file_lock(out / "study.db.lock", machine.patience):  # another command may start here, too
+                folder.start(sweep, storage.shown)
             _check_joined(study, folder, begun, resume)
             return _driven(study, folder, machine, run)
         finally:
             storage.close()
+
+
+def _check_folder(sweep: Sweep, folder: SweepFolder, machine: Machine, resume: bool) -> None:
+    """Refuses what the folder and the storage show before either is opened. Raises `RunError`."""
+    if resume and not folder.begun and machine.storage is None:
+        raise RunError(f"out={folder.path} holds no sweep to go on with: check the path, or leave --resume away")
+    folder.check(sweep)
+    if folder.begun and machine.storage is None and not (address := folder.address()).startswith("sqlite"):
+        raise RunError(f"out={folder.path} keeps its trials in {address}: name it with --storage, with its password")
+
+
+def _check_kept(sweep: Sweep, folder: SweepFolder, storage: Storage) -> None:
+    """A sweep that was begun is gone on with in its own study: a new one would not know what was spent.
+
+    Raises:
+        RunError: the storage is another one, or holds no such study.
+    """
+    if not folder.same_address(storage.shown):
+        raise RunError(f"out={folder.path} keeps its trials in {folder.address()}, not in {storage.shown}")
+    if sweep.name not in storage.patiently(lambda: optuna.get_all_study_names(storage.trials)):
+        raise RunError(
+            f"out={folder.path} was begun, and {storage.shown} holds no study {sweep.name!r} any more: restore it, or "
+            "begin the sweep anew in another folder"
+        )
 
 
 def _driven(study: Study, folder: SweepFolder, machine: Machine, run: RunTrial) -> dict[str, Any]:
@@ -152,7 +177,7 @@ class _Driver:
         self._study, self._folder, self._accounts, self._machine, self._run = study, folder, accounts, machine, run
         self._audited = any(objective.name == "empirical_epsilon" for objective in study.sweep.objectives)
         self._deaths: dict[int, int] = {}
-        self._beaten = self._looked = 0.0
+        self._beaten = self._looked = self._refreshed = 0.0
 
     def drive(self) -> None:
         """Until every trial of the study is finished, by whomever."""
@@ -198,8 +223,6 @@ class _Driver:
                 time.sleep(0.2)
         return True
 
-    _refreshed = 0.0
-
     def _start(self, pool: Pool, worker: Worker, claimed: Claimed) -> None:
         try:
             config: Config = self._study.sweep.config(claimed.point, claimed.seed)
@@ -229,7 +252,7 @@ class _Driver:
             self._study.fail(task.number, content)
         elif kind == "died":
             self._bury(task, content)
-        else:
+        elif kind != "taken":
             self._study.release(task.number)
             if kind == "exhausted":
                 raise PrivacyBudgetExhausted(content)
@@ -245,10 +268,12 @@ class _Driver:
         if deaths >= MOST_DEATHS:
             self._study.fail(task.number, f"its process died {deaths} times, the last time with {how}: see workers.log")
             return
+        if not self._study.holds(task.number):
+            return
         self._study.note(task.number, "attempts", deaths)
         self._study.release(task.number)
 
-    def _spend(self, task: Task, plan: Mapping[str, Any]) -> str | None:
+    def _spend(self, task: Task, plan: Mapping[str, Any]) -> Message | None:
         """Writes what a run is about to spend; why it may not, else None."""
         study, sweep = self._study, self._study.sweep
         if not plan or sweep.choosing.publish == "best":  # there, the best of all was spent before the first
@@ -259,15 +284,21 @@ class _Driver:
             if begun and spent:
                 return None  # the run goes on, and its own ledgers know what it has drawn
             if not study.holds(task.number):
-                return "another process has taken this trial over"
+                return "taken", "another process has taken this trial over"
             trials = study.trials()
             self._accounts.settle(trials)
             try:
                 self._accounts.check(plan, trials)
             except PrivacyBudgetExhausted as error:
-                return f"{error} (choosing.budget={sweep.choosing.budget:g})"
+                return "exhausted", f"{error} (choosing.budget={sweep.choosing.budget:g})"
+            label = label_of(task.number, len(spent))
+            if self._accounts.knows(plan, label):
+                raise StorageError(
+                    f"{study.storage.shown} is older than {self._folder.path / 'ledgers'}: {label} was spent before, "
+                    "and the study does not know; restore the newer study, or begin the sweep anew in another folder"
+                )
             study.note(task.number, "spent", [*spent, dict(plan)])
-            self._accounts.spend(plan, label_of(task.number, len(spent)))
+            self._accounts.spend(plan, label)
         return None
 
     def _spend_best(self) -> None:
@@ -279,14 +310,15 @@ class _Driver:
             self._accounts.spend_best(plans)
 
     def _give_back(self, numbers: Sequence[int]) -> None:
-        study = self._study
-        patient = replace(study.storage, patience=min(5.0, study.storage.patience))
-        study.storage = patient
-        for number in numbers:
-            try:
+        study, storage = self._study, self._study.storage
+        study.storage = replace(storage, patience=min(5.0, storage.patience))
+        try:
+            for number in numbers:
                 study.release(number)
-            except FrampError:  # the storage is what failed: whoever goes on finds that this process is gone
-                return
+        except FrampError:  # the storage is what failed: whoever goes on finds that this process is gone
+            return
+        finally:
+            study.storage = storage
 
     def _look(self, force: bool = False) -> None:
         now = time.monotonic()

@@ -179,8 +179,8 @@ class Sweep:
     def config(self, point: Point, seed: int) -> Config:
         """The configuration of a trial. Raises `ConfigError`.
 
-        Unless records are public, all trials hold the same partition: a record that one of them trains on is never one
-        that another is tested on, so that what they spend composes over the same records.
+        Unless records are public, trials that differ in no other setting of `partition.PARTITION` hold the same
+        partition: a record that one of them trains on is never one that another is tested on.
         """
         layers = [self.settings]
         if REFERENCE in point:

@@ -89,38 +89,57 @@ class Storage:
         self.engine.engine.dispose()
 
 
-def open_storage(url: str, patience: float = PATIENCE_SECONDS) -> Storage:
+def open_storage(url: str, patience: float = PATIENCE_SECONDS, look: bool = False) -> Storage:
     """Opens `sqlite:///FILE`, `postgresql://USER:PASSWORD@HOST/DATABASE` or `mysql://...`, and makes its tables.
+
+    Args:
+        patience: seconds. look: at what is there; no file is made, and no table altered.
 
     Raises:
         ConfigError: no such kind of storage, or its driver is not installed.
         StorageError: it cannot be reached or is locked for longer than `patience` seconds, or another version of Optuna
             made its tables.
     """
+    parsed = _parsed(url)
+    file = Path(parsed.database or "").resolve() if parsed.get_backend_name() == "sqlite" else None
+    if file is not None and not file.parent.is_dir():
+        raise StorageError(f"{file} cannot be opened: {file.parent} is no folder")
+    if look and file is not None and not file.is_file():
+        raise StorageError(f"{file} is not there: name where the trials are with --storage")
+    return _patiently(
+        lambda: _open(parsed, file, patience, look), parsed.render_as_string(hide_password=True), patience
+    )
+
+
+def _parsed(url: str) -> URL:
+    """An address with its driver. No refusal repeats it, as it may hold a password where none belongs."""
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         raise ConfigError(
             "--storage is no database's address: write sqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE"
         ) from None
     kind = parsed.get_backend_name()
     if kind not in ("sqlite", "postgresql", "postgres", "mysql", "mariadb"):
         raise ConfigError(f"--storage is of kind {kind!r}: use sqlite, postgresql or mysql")
+    if kind == "sqlite":
+        if not parsed.database or parsed.database == ":memory:":
+            raise ConfigError("--storage sqlite:// needs a file: a study in memory does not survive its process")
+        if parsed.query or parsed.database.startswith("file:"):
+            raise ConfigError("--storage sqlite:///FILE takes a plain path and nothing behind it")
+        return parsed
     if any("pass" in key.lower() or "secret" in key.lower() for key in parsed.query):
         raise ConfigError(
             "--storage has a password behind its question mark, where it could be printed: write it before the @"
         )
+    if "@" in f"{parsed.host}{parsed.database}" or "/" in (parsed.database or "") or "/" in (parsed.username or ""):
+        raise ConfigError("--storage has @, : or / in a name or password: write them as %40, %3A and %2F")
     if "+" not in parsed.drivername:
         parsed = parsed.set(drivername=_DRIVERS.get(parsed.drivername, parsed.drivername))
-    file = Path(parsed.database or "").resolve() if kind == "sqlite" and parsed.database else None
-    if kind == "sqlite" and (file is None or parsed.database == ":memory:"):
-        raise ConfigError("--storage sqlite:// needs a file: a study in memory does not survive its process")
-    if file is not None and not file.parent.is_dir():
-        raise StorageError(f"{file} cannot be opened: {file.parent} is no folder")
-    return _patiently(lambda: _open(parsed, file, patience), parsed.render_as_string(hide_password=True), patience)
+    return parsed
 
 
-def _open(url: URL, file: Path | None, patience: float) -> Storage:
+def _open(url: URL, file: Path | None, patience: float, look: bool) -> Storage:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     waits = {"timeout": 5} if file is not None else {"connect_timeout": 5}
     options = {"connect_args": waits, "pool_pre_ping": file is None}
@@ -133,7 +152,8 @@ def _open(url: URL, file: Path | None, patience: float) -> Storage:
         ) from error
     except RuntimeError as error:
         raise StorageError(f"{shown} was made by another version of Optuna: {error}") from error
-    hold_long_texts(engine.engine, shown)
+    if not look:
+        hold_long_texts(engine.engine, shown)
     return Storage(optuna.storages.get_storage(engine), engine, url, file, patience)
 
 

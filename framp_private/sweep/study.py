@@ -116,14 +116,14 @@ class Study:
     def holds(self, number: int) -> bool:
         """Whether a trial is still this process's, who may have been taken for dead."""
         found = self.storage.patiently(lambda: self.storage.trials.get_trial(self._ids[number]))
-        return found.state is TrialState.RUNNING and self._mine(found)
+        return self._is_held(found)
 
     def finish(self, number: int, row: Mapping[str, Any], values: Sequence[float]) -> bool:
         """Ends a trial with its result; False if another process ended it meanwhile, whose result stays."""
         return self._end(number, {"result": dict(row)}, TrialState.COMPLETE, values)
 
     def fail(self, number: int, error: str) -> bool:
-        """Ends a trial that crashed, and keeps why."""
+        """Ends a trial that crashed, and keeps why; False if it is no longer this process's."""
         return self._end(number, {"error": kept_error(error)}, TrialState.FAIL, None)
 
     def release(self, number: int) -> None:
@@ -131,7 +131,7 @@ class Study:
 
         def give() -> None:
             trial = self.storage.trials.get_trial(self._ids[number])
-            if trial.state is TrialState.RUNNING and self._mine(trial):
+            if self._is_held(trial):
                 self._put_back(trial._trial_id)
                 self._queue.append(trial)
 
@@ -150,6 +150,9 @@ class Study:
 
     def _exclusive(self) -> AbstractContextManager[None]:
         return self.storage.exclusive(self.sweep.name)
+
+    def _is_held(self, trial: FrozenTrial) -> bool:
+        return trial.state is TrialState.RUNNING and self._mine(trial)
 
     def _mine(self, trial: FrozenTrial) -> bool:
         return bool(trial.user_attrs.get("owner", {}).get("id") == self.owner.id)
@@ -229,6 +232,8 @@ class Study:
         self._held.discard(number)
 
         def end() -> bool:
+            if state is TrialState.FAIL and not self._is_held(trials.get_trial(trial_id)):
+                return False  # whoever holds it now may still succeed
             try:
                 for key, value in facts.items():
                     trials.set_trial_user_attr(trial_id, key, value)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import shutil
 from collections.abc import Callable, Mapping
@@ -22,20 +21,6 @@ from framp_private.runs import load_setup, run_config
 from framp_private.training import Options
 
 Row = dict[str, Any]
-PARTITION = (
-    "dataset",
-    "features",
-    "clients",
-    "unseen_clients",
-    "partition",
-    "alpha",
-    "classes_per_client",
-    "tests",
-    "test_fraction",
-    "validation_fraction",
-    "data_seed",
-)
-"""Settings that say who holds which records."""
 Spend = Callable[[Row], None]
 """Takes what a run is about to spend, and returns once that is written down; see `Task`."""
 
@@ -138,7 +123,6 @@ def row_of(folder: Path, seconds: float, audited: Mapping[str, Any] | None) -> R
         "method": summary["method"],
         "dataset": summary["dataset"],
         "seed": summary["seed"],
-        "partition": partition_digest(files.config()),
         "accuracy": summary["accuracy"],
         "worst_client": min(row["local"] for row in summary["by_client"].values()),
         "validation": last["validation"]["mean"] if last and last["validation"] else None,
@@ -153,17 +137,6 @@ def row_of(folder: Path, seconds: float, audited: Mapping[str, Any] | None) -> R
         "provenance": summary["provenance"],
         "summary_sha256": hashlib.sha256((folder / "summary.json").read_bytes()).hexdigest(),
     }
-
-
-def partition_digest(config: Mapping[str, Any]) -> str:
-    """SHA-256 of the settings that decide which records a client trains on and which it is tested on.
-
-    Runs of one digest on the same files hold the same partition.
-    """
-    chosen = {name: config.get(name) for name in PARTITION}
-    if chosen["data_seed"] is None:
-        chosen["data_seed"] = config["seed"]
-    return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()
 
 
 def empirical_epsilon(audited: Mapping[str, Any]) -> float | None:

@@ -22,12 +22,12 @@ from framp_private.sweep.disk import disk_is_full
 from framp_private.sweep.trial import RunTrial, Task
 
 Message = tuple[str, Any]
-"""From a worker: ("spend", plan), ("done", row), ("failed", why), ("full", why) or ("exhausted", why); to it: a task,
-or None as the answer to "spend"."""
+"""From a worker: ("spend", plan), ("done", row), ("failed", why), ("full", why), ("exhausted", why) or
+("taken", why); to it: a task, and as the answer to "spend" one of the last two, or None."""
 
 
 class Refused(Exception):
-    """The parent does not let a trial spend."""
+    """The parent does not let a trial spend; holds the message that says so."""
 
 
 def work(conversation: Connection, life: Connection, run: RunTrial, threads: int, log: str) -> NoReturn:
@@ -52,14 +52,14 @@ def work(conversation: Connection, life: Connection, run: RunTrial, threads: int
 def _outcome(task: Task, run: RunTrial, conversation: Connection) -> Message:
     def spend(plan: dict[str, Any]) -> None:
         conversation.send(("spend", plan))
-        refused = conversation.recv()
+        refused: Message | None = conversation.recv()
         if refused is not None:
-            raise Refused(refused)
+            raise Refused(*refused)
 
     try:
         return "done", run(task, spend)
     except Refused as error:
-        return "exhausted", str(error)
+        return str(error.args[0]), error.args[1]
     except (Exception, SystemExit) as error:
         kind = "full" if disk_is_full(error) else "failed"
         return kind, f"{type(error).__name__}: {error}\n\n{traceback.format_exc()}"

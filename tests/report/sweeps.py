@@ -82,7 +82,6 @@ def row(
     }
     return {
         "seed": seed,
-        "partition": "a" * 64,
         "accuracy": dict.fromkeys(("local", "union", "after_local_training"), table),
         "worst_client": local - 0.2,
         "unit": unit,

@@ -11,10 +11,15 @@ from pathlib import Path
 import pytest
 
 from framp_private.errors import RunError
+from framp_private.report.comparison import comparison_document
 from framp_private.report.document import Details, Document, Section, text
 from framp_private.report.html import render_html
 from framp_private.report.pdf import BROWSERS, write_pdf
+from framp_private.report.sweep import sweep_document
+from framp_private.version import __version__
+from tests.report.sweeps import shown_summary
 from tests.services import chromium_program
+from tests.test_comparison import made
 
 PAGE = render_html(
     Document("A report", "of nothing", (Section("One", (Details("More", (text("folded"),)),), "one"),)), opened=True
@@ -93,9 +98,15 @@ def test_only_root_goes_without_the_sandbox(tmp_path: Path, monkeypatch: pytest.
     assert "--no-sandbox" not in (tmp_path / "said").read_text().splitlines()
 
 
-def test_a_real_browser_makes_a_pdf(tmp_path: Path) -> None:
+@pytest.mark.parametrize("what", ["page", "sweep", "comparison"])
+def test_a_real_browser_makes_a_pdf(tmp_path: Path, what: str) -> None:
     program = chromium_program()
     assert shutil.which(Path(program).name) is not None
-    write_pdf(PAGE, tmp_path / "out.pdf")
-    made = (tmp_path / "out.pdf").read_bytes()
-    assert made.startswith(b"%PDF-") and made.rstrip().endswith(b"%%EOF") and len(made) > 2000
+    page = PAGE
+    if what == "sweep":
+        page = render_html(sweep_document(shown_summary(), __version__), opened=True)
+    if what == "comparison":
+        page = render_html(comparison_document(made(tmp_path / "compared"), __version__), opened=True)
+    write_pdf(page, tmp_path / "out.pdf")
+    printed = (tmp_path / "out.pdf").read_bytes()
+    assert printed.startswith(b"%PDF-") and printed.rstrip().endswith(b"%%EOF") and len(printed) > 2000

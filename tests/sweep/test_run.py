@@ -174,6 +174,14 @@ def test_killed_three_times_and_resumed_it_is_the_same_sweep(tmp_path: Path) -> 
     assert set(ran(out)) == set(range(60)) and len(ran(out)) <= 60 + 3 * 2
 
 
+def test_two_commands_that_start_at_once_in_a_new_folder_share_the_work(tmp_path: Path) -> None:
+    written, out = grid(12), tmp_path / "sweep"
+    processes = [child(written, out, "noted") for _ in range(2)]
+    assert [process.wait(240) for process in processes] == [0, 0], [p.stderr and p.stderr.read() for p in processes]
+    assert sorted(ran(out)) == list(range(12))
+    assert {trial.state for trial in stored(out, written)} == {"complete"}
+
+
 def test_two_commands_on_one_folder_share_the_work(tmp_path: Path) -> None:
     written, out = grid(12), tmp_path / "sweep"
     first = child(written, out, "shared")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 from dp_accounting import GaussianDpEvent
 
@@ -17,6 +18,7 @@ from tests.sweep.harness import ran
 
 TWO = Machine(workers=2)
 RANGES: dict[str, Any] = {"learning_rate": {"low": 0.01, "high": 0.9}, "method": ["framp", "local"]}
+OPEN = {"privacy": "none"}
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2"])
@@ -38,6 +40,22 @@ def test_adaptive_points_are_drawn_once_and_repeated_at_every_seed(tmp_path: Pat
         assert row["place"] == row["number"] // 2 and row["seed"] == row["number"] % 2
         rate = summary["points"][row["place"]]["axes"]["learning_rate"]
         assert row["values"][0] == pytest.approx(0.45 + 0.3 * rate + 0.01 * row["seed"], abs=1e-5)
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "nsga2"])
+def test_adaptive_samplers_take_several_objectives_and_an_infinite_epsilon(tmp_path: Path, sampler: str) -> None:
+    """Half of the points guarantee nothing; both kinds are run, stored and told apart."""
+    axes = {"learning_rate": RANGES["learning_rate"], "guarantee": {"own": {"privacy.epsilon": 2}, "none": OPEN}}
+    written = {"name": sampler, "preset": "digits-private", "axes": axes, "sampler": sampler, "points": 16}
+    more = {"objectives": ["accuracy.validation", "epsilon"], "choosing": {"records": "public"}}
+    summary = run_sweep(sweep_of({**written, **more}), tmp_path / "sweep", machine=TWO, run=trials.trivial)
+    assert summary["trials"]["done"] == 16
+    epsilons = [point["epsilon"] for point in summary["points"]]
+    guarantees = [point["axes"]["guarantee"] for point in summary["points"]]
+    assert {"own", "none"} == set(guarantees)
+    assert [epsilon is None for epsilon in epsilons] == [name == "none" for name in guarantees]
+    study = optuna.load_study(study_name=sampler, storage=f"sqlite:///{tmp_path / 'sweep' / 'study.db'}")
+    assert [each.name for each in study.directions] == ["MAXIMIZE", "MINIMIZE"] and study.best_trials
 
 
 def test_references_do_not_blind_evolution(tmp_path: Path) -> None:

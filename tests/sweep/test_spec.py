@@ -12,6 +12,7 @@ from framp_private.config import Config, known_settings
 from framp_private.errors import ConfigError
 from framp_private.sweep import read_sweep, sweep_of
 from framp_private.sweep.axes import Range
+from framp_private.sweep.objectives import values
 from framp_private.sweep.slots import slots_of
 
 AXES = {"learning_rate": [0.1, 0.2]}
@@ -114,6 +115,19 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     turned = {**WHOLE, "axes": dict(reversed(WHOLE["axes"].items()))}
     assert sweep_of(turned).digest != sweep.digest  # the numbers of its trials differ
     assert sweep_of(yaml.safe_load(yaml.safe_dump(drawn.as_row(), sort_keys=False))) == drawn
+
+
+def test_short_names_of_axes_and_objectives() -> None:
+    written = {"preset": "digits-private", "axes": {"epsilon": [1], "delta": [1e-6], "unit": ["record", "client"]}}
+    sweep = sweep_of({**written, "objectives": ["smallest_budget", "worst_client", "union"]})
+    assert [axis.name for axis in sweep.axes] == ["privacy.epsilon", "privacy.delta", "privacy.unit"]
+    assert [each.name for each in sweep.objectives] == [
+        "accuracy.smallest_budget",
+        "accuracy.worst_client",
+        "accuracy.union",
+    ]
+    row = {"accuracy": {"local": {"1/4": 0.3, "1": 0.1, "1/64": 0.2, "mean": 0.9}, "union": {"mean": 0.4}}}
+    assert values(sweep.objectives, {**row, "worst_client": 0.05}) == [0.2, 0.05, 0.4]
 
 
 def test_layers_go_from_preset_to_axes() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -32,12 +33,20 @@ from tests.sweep.harness import child, grid, ran, stored
         ("oracle://somewhere/x", "kind 'oracle'"),
         ("sqlite://", "needs a file"),
         ("sqlite:///:memory:", "needs a file"),
+        ("sqlite:///study.db?mode=memory&uri=true", "a plain path"),
+        ("sqlite:///file:study.db", "a plain path"),
+        ("postgresql://me:secret@word@127.0.0.1/x", "%40"),
+        ("postgresql://m/e:secret@127.0.0.1/x", "%2F"),
+        ("postgresql://me:secret", "no database's address"),
+        ("postgresql://me:a@sec:ret@127.0.0.1/x", "no database's address"),
         ("postgresql://me@127.0.0.1/x?password=secret", "behind its question mark"),
     ],
 )
 def test_what_is_no_storage_is_refused(address: str, says: str) -> None:
-    with pytest.raises(ConfigError, match=says):
+    with pytest.raises(ConfigError, match=says) as caught:
         open_storage(address)
+    assert "secret" not in str(caught.value) and "word" not in str(caught.value).replace("password", "")
+    assert caught.value.__cause__ is None
 
 
 def test_one_that_cannot_be_reached_is_tried_again_and_then_named_without_its_password(tmp_path: Path) -> None:
@@ -165,6 +174,7 @@ def test_a_trial_ends_once_whoever_ends_it(tmp_path: Path) -> None:
     assert first is not None and quick.refresh()
     second = quick.claim()
     assert second is not None and second.number == first.number
+    assert not slow.fail(0, "its machine woke up")  # and the trial is not lost to whoever runs it
     assert quick.finish(0, {"who": "quick"}, [0.1, 1.0])
     assert not slow.finish(0, {"who": "slow"}, [0.2, 1.0]) and not slow.fail(0, "late")
     (trial,) = slow.trials()
@@ -187,12 +197,14 @@ def test_a_trial_that_was_begun_and_lost_on_the_way_is_taken_back(tmp_path: Path
 
 def test_a_process_elsewhere_is_dead_once_its_counter_stands_still() -> None:
     here, elsewhere, watch = Owner.me(), Owner("x", "another machine", 1, "1"), Watch(grace=0.2)
-    assert watch.alive(here, None) and not watch.alive(Owner("y", here.host, here.pid, "12"), None)
+    assert not watch.alive(Owner("y", here.host, os.getppid(), "12"), None)  # another process has its number now
+    assert watch.alive(here, 1)
     assert watch.alive(elsewhere, 1) and watch.alive(elsewhere, 1)
     time.sleep(0.25)
     assert watch.alive(elsewhere, 2)
     time.sleep(0.25)
     assert not watch.alive(elsewhere, 2)
+    assert not watch.alive(here, 1)  # this process lives, and that part of it has given up
 
 
 def test_a_long_error_keeps_its_first_line_and_its_end_and_says_what_was_cut() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sqlite3
 import time
 from typing import Any
 
@@ -29,7 +30,6 @@ def result(task: Task, value: float | None = None) -> Row:
         "method": config.method,
         "dataset": config.dataset,
         "seed": config.seed,
-        "partition": "",
         "accuracy": {"local": table, "union": table, "after_local_training": table, "unseen": dict.fromkeys(table)},
         "worst_client": found - 0.2,
         "validation": found,
@@ -89,6 +89,17 @@ def spending_at_falling_deltas(task: Task, spend: Spend) -> Row:
     task.folder.mkdir(parents=True, exist_ok=True)
     (task.folder / "config.yaml").write_text("")
     return result(task)
+
+
+def stolen(task: Task, spend: Spend) -> Row:
+    """Trial 1 is no longer its process's when it first asks to spend."""
+    trace = task.folder.parent.parent / "stolen"
+    if task.number == 1 and not trace.exists():
+        trace.touch()
+        with sqlite3.connect(task.folder.parent.parent / "study.db") as study:
+            study.execute("UPDATE trial_user_attributes SET value_json = '{}' WHERE key = 'owner' AND trial_id = 2")
+        study.close()
+    return spending(task, spend)
 
 
 def crashing(task: Task, spend: Spend) -> Row:
