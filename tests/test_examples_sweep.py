@@ -40,7 +40,6 @@ def printed(out: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     return capsys.readouterr().out.splitlines()
 
 
-@pytest.mark.slow
 def test_it_prints_a_line_for_each_point_and_the_account_and_a_second_time_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

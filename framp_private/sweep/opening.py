@@ -33,6 +33,11 @@ def open_study(storage: Storage, sweep: Sweep) -> Study:
     return study
 
 
+def has_study(storage: Storage, sweep: Sweep) -> bool:
+    """Whether the storage holds a study of the sweep's name."""
+    return sweep.name in storage.patiently(lambda: optuna.get_all_study_names(storage.trials))
+
+
 def find_study(storage: Storage, sweep: Sweep) -> Study:
     """The sweep's study as it is, to look at. Raises `StorageError` if there is none, or another sweep's."""
     try:

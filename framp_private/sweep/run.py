@@ -16,8 +16,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import optuna
-
 from framp_private.config import Config
 from framp_private.datasets import load_dataset
 from framp_private.errors import ConfigError, FrampError, PrivacyBudgetExhausted, RunError, StorageError
@@ -28,7 +26,7 @@ from framp_private.sweep.disk import room_in
 from framp_private.sweep.folder import SweepFolder
 from framp_private.sweep.locks import file_lock
 from framp_private.sweep.objectives import values
-from framp_private.sweep.opening import open_study
+from framp_private.sweep.opening import has_study, open_study
 from framp_private.sweep.owners import BEAT_SECONDS
 from framp_private.sweep.pool import Pool, Worker
 from framp_private.sweep.record import Record
@@ -127,7 +125,7 @@ def _check_kept(sweep: Sweep, folder: SweepFolder, storage: Storage) -> None:
     """
     if not folder.same_address(storage.shown):
         raise RunError(f"out={folder.path} keeps its trials in {folder.address()}, not in {storage.shown}")
-    if sweep.name not in storage.patiently(lambda: optuna.get_all_study_names(storage.trials)):
+    if not has_study(storage, sweep):
         raise RunError(
             f"out={folder.path} was begun, and {storage.shown} holds no study {sweep.name!r} any more: restore it, or "
             "begin the sweep anew in another folder"

@@ -31,6 +31,20 @@ from framp_private.privacy.skellam import SkellamDpEvent
 from tests.privacy.selection_oracle import SHAPES, STEPS
 
 
+def test_the_figures_that_the_documents_give() -> None:
+    """docs/accounting.md, "The alternative"; the best of a number whose law is geometric has shape 1."""
+    run = SelfComposedDpEvent(PoissonSampledDpEvent(0.01, GaussianDpEvent(1.0)), 500)
+    for published, epsilon in ((1, 1.33), (2, 1.83), (10, 4.20)):
+        ledger = Ledger.open(None, unit="record")
+        for place in range(published):
+            ledger.spend(run, f"run {place}")
+        assert ledger.epsilon(1e-5) == pytest.approx(epsilon, abs=0.005)
+    for mean, epsilon in ((2, 2.37), (10, 3.22), (100, 4.19)):
+        ledger = Ledger.open(None, unit="record")
+        ledger.spend(SelectionDpEvent([run], mean=mean, shape=1.0), "the best")
+        assert ledger.epsilon(1e-5) == pytest.approx(epsilon, abs=0.005)
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_ledger_on_disk_keeps_the_event_and_its_epsilon(shape: float, tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"

@@ -77,7 +77,14 @@ def record(number: int, place: int, seed: int, found: dict[str, Any] | None, **m
     state = more.pop("state", "complete" if found else "failed")
     values = (found["accuracy"]["local"]["mean"], found["epsilon"] or math.inf) if found else ()
     return Record(
-        number, state, place, seed, result=found or {}, values=values, params={"learning_rate": str(place)}, **more
+        number,
+        state,
+        place,
+        seed,
+        result=found or {},
+        values=values,
+        params={"learning_rate": str(round(0.01 * (place + 1), 2))},
+        **more,
     )
 
 
