@@ -32,7 +32,8 @@ def main() -> None:
     )
     begun = (arguments.out / "sweep.yaml").is_file()
     summary = run_sweep(sweep, arguments.out, machine=Machine(workers=arguments.workers), resume=begun)
-    states = {row["place"]: row["state"] for row in summary["frontier"][-1]["points"]}
+    front = summary["frontier"][-1]["points"] if summary["frontier"] else []
+    states = {row["place"]: row["state"] for row in front}
     for point in summary["points"]:
         if point["replicates"] < len(sweep.seeds):
             print(

@@ -23,6 +23,8 @@ from framp_private.version import __version__
 
 Row = dict[str, Any]
 KINDS = ("local", "union", "after_local_training", "unseen")
+HASHES = ("config_sha256", "code_sha256", "data_commitment")
+"""Of a run's provenance, by which it can be checked."""
 UNCOUNTED = ("seed", "threads", "evaluate_every", "checkpoint_every")
 """Settings in which replicates may differ: they change no result but the seed, which is what replicates are over."""
 FILE = "comparison.json"
@@ -126,7 +128,7 @@ def _setting(group: Sequence[Row], groups: Sequence[Sequence[Row]]) -> Row:
 def _identity(run: Row) -> Row:
     """By which a run can be found and checked."""
     provenance = run["summary"].get("provenance", {})
-    hashes = {name: provenance.get(name) for name in ("config_sha256", "code_sha256", "data_commitment")}
+    hashes = {name: provenance.get(name) for name in HASHES}
     return {"seed": run["seed"], "folder": Path(run["folder"]).name, **hashes}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from framp_private.comparison import HASHES
 from framp_private.report.document import (
     Block,
     Cell,
@@ -18,9 +19,8 @@ from framp_private.report.document import (
     joined,
     text,
 )
-from framp_private.report.points import INFINITE, letter_of, mean_of
+from framp_private.report.points import CHANNEL_HEADER, INFINITE, channel_rows, letter_of, mean_of
 from framp_private.report.sources import Data, named, number
-from framp_private.report.sweep_shape import HASHES
 from framp_private.report.sweep_trials import HELD
 
 SHOWN = ("local", "union", "unseen", "after_local_training", "worst client")
@@ -120,14 +120,10 @@ def differences(data: Data) -> Section:
 def server_view(data: Data) -> Section:
     """What the server sees of each setting's channels."""
     rows: list[tuple[Cell, ...]] = []
-    for place, setting in enumerate(data["settings"]):
-        letter, view = letter_of(place).upper(), ("settings", place, "server_view")
-        if not setting["server_view"]:
-            rows.append((letter, "–", "nothing is sent, or the run does not tell", "–", "–"))
-        for channel in setting["server_view"]:
-            cells = [number(data, (*view, channel, name)) for name in ("protection", "granularity", "trust")]
-            rows.append((letter, named(data, (*view, channel)), *cells))
-    header = ("setting", "channel", "protection", "granularity", "trust")
+    for place in range(len(data["settings"])):
+        view = ("settings", place, "server_view")
+        rows += channel_rows(data, letter_of(place).upper(), view, "nothing is sent, or the run does not tell")
+    header = ("setting", *CHANNEL_HEADER)
     return Section("What the server sees", (Table("By channel, of one run.", header, tuple(rows)),), "server")
 
 

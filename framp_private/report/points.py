@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from framp_private.report.document import Block, Cell, Details, Table, Text, joined, text
-from framp_private.report.sources import Data, Keys, keys_of, number
+from framp_private.report.sources import Data, Keys, keys_of, named, number
 
 INFINITE = "infinite"
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -18,6 +18,18 @@ def letter_of(place: int) -> str:
     """What a point is called in pictures: a to z, then aa, ab and so on, so that no two of a sweep are called alike."""
     before, last = divmod(place, len(LETTERS))
     return (letter_of(before - 1) if before else "") + LETTERS[last]
+
+
+CHANNEL_HEADER = ("channel", "protection", "granularity", "trust")
+
+
+def channel_rows(data: Data, who: Cell, view: Keys, nothing: str) -> list[tuple[Cell, ...]]:
+    """What the server sees of each channel, a row for each. view: where they stand. nothing: said if there is none."""
+    rows: list[tuple[Cell, ...]] = [
+        (who, named(data, (*view, name)), *(number(data, (*view, name, key)) for key in CHANNEL_HEADER[1:]))
+        for name in data[view]
+    ]
+    return rows or [(who, "–", nothing, "–", "–")]
 
 
 def name_of(data: Data, place: int) -> Text:

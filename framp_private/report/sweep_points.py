@@ -6,8 +6,17 @@ import json
 from collections.abc import Sequence
 
 from framp_private.report.document import Cell, Items, Section, Table, joined, text
-from framp_private.report.points import INFINITE, absent, folded, letter_of, mean_of, name_of
-from framp_private.report.sources import Data, named, number
+from framp_private.report.points import (
+    CHANNEL_HEADER,
+    INFINITE,
+    absent,
+    channel_rows,
+    folded,
+    letter_of,
+    mean_of,
+    name_of,
+)
+from framp_private.report.sources import Data, number
 
 MOST_NAMES = 4
 """More points than these stand in one cell by their letters."""
@@ -52,15 +61,9 @@ def server_view(data: Data) -> Section:
             groups.setdefault(json.dumps(point["server_view"], sort_keys=True), []).append(place)
     rows: list[tuple[Cell, ...]] = []
     for places in groups.values():
-        first = ("points", places[0], "server_view")
-        who = _together(data, places)
-        if not data[first]:
-            rows.append((who, "–", "nothing is sent", "–", "–"))
-        for channel in data[first]:
-            at = (*first, channel)
-            cells = [number(data, (*at, name)) for name in ("protection", "granularity", "trust")]
-            rows.append((who, named(data, at), *cells))
-    header = ("points", "channel", "protection", "granularity", "trust")
+        view = ("points", places[0], "server_view")
+        rows += channel_rows(data, _together(data, places), view, "nothing is sent")
+    header = ("points", *CHANNEL_HEADER)
     return Section("What the server sees", (Table("By channel, of one run.", header, tuple(rows)),), "server")
 
 

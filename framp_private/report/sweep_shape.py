@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from framp_private.comparison import HASHES
 from framp_private.errors import RunError
 from framp_private.report.sources import Keys, keys_of, path_of
 
@@ -97,7 +98,6 @@ SUMMARY = {
     "choosing": {"records": str, "publish": str, "accounts": Each(ACCOUNT)},
     "chosen": OrNull({"axes": Every(SCALAR), "value": OrNull(NUMBER)}),
 }
-HASHES = ("config_sha256", "code_sha256", "data_commitment")
 MEASURE = {"mean": NUMBER, "low": OrNull(NUMBER), "high": OrNull(NUMBER), "n": int, "p": OrNull(NUMBER)}
 SETTING = {
     "differs": Every(SCALAR),

@@ -49,10 +49,11 @@ class SweepFolder:
     @property
     def finished(self) -> bool:
         """Whether a summary is here in which every trial has ended."""
-        if not (self.path / "summary.json").is_file():
+        try:
+            trials = json.loads((self.path / "summary.json").read_text())["trials"]
+            return bool(trials["waiting"] == trials["running"] == 0)
+        except (OSError, ValueError, LookupError, TypeError):
             return False
-        trials = self.summary().get("trials", {})
-        return bool(trials.get("waiting") == trials.get("running") == 0)
 
     @property
     def database(self) -> str:
@@ -89,9 +90,15 @@ class SweepFolder:
     def located(self) -> str:
         """Where the trials are, without a password: in the folder's own file, if that was moved with the folder."""
         recorded = self.address()
-        moved = recorded.startswith("sqlite:///") and not Path(recorded.removeprefix("sqlite:///")).exists()
+        moved = recorded.startswith("sqlite:///") and not os.path.exists(recorded.removeprefix("sqlite:///"))  # noqa: PTH110 - true of nothing that may not be seen
         own = self.database
-        return own if moved and Path(own.removeprefix("sqlite:///")).exists() else recorded
+        return own if moved and (self.path / "study.db").is_file() else recorded
+
+    @property
+    def default(self) -> str:
+        """The storage where none is named: the one it was begun with, if that needs no password; else its own file."""
+        begun = self.located() if self.begun else self.database
+        return begun if begun.startswith("sqlite") else self.database
 
     def summary(self) -> dict[str, Any]:
         """The summary as it was last written; raises `RunError`."""

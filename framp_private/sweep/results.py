@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
+from framp_private.errors import ConfigError
 from framp_private.evaluation import budget_of
 from framp_private.sweep.frontier import frontier
 from framp_private.sweep.intervals import CONFIDENCE, finite, interval
@@ -147,7 +149,8 @@ def _partitions(sweep: Sweep, trials: Sequence[Record]) -> set[str]:
     for trial in begun:
         point = trial.params if trial.reference is None else {REFERENCE: trial.reference}
         if len(point) == len(sweep.axes) or trial.reference is not None:  # else its process died before it was drawn
-            found.add(partition_digest(sweep.config(point, trial.seed)))
+            with suppress(ConfigError):  # it failed for that: no run was made of it
+                found.add(partition_digest(sweep.config(point, trial.seed)))
     return found
 
 

@@ -18,7 +18,15 @@ from typing import Any
 
 from framp_private.config import Config
 from framp_private.datasets import load_dataset
-from framp_private.errors import ConfigError, FrampError, PrivacyBudgetExhausted, RunError, StorageError
+from framp_private.errors import (
+    ConfigError,
+    DataError,
+    FrampError,
+    MissingData,
+    PrivacyBudgetExhausted,
+    RunError,
+    StorageError,
+)
 from framp_private.report.html import render_html
 from framp_private.report.sweep import sweep_document
 from framp_private.sweep.choosing import SweepAccounts, label_of
@@ -95,7 +103,7 @@ def run_sweep(
         _check_data(sweep, machine.data_root)
     with room_in(out):
         folder.make()
-        storage = open_storage(machine.storage or folder.database, machine.patience)
+        storage = open_storage(machine.storage or folder.default, machine.patience)
         try:
             if begun:
                 _check_kept(sweep, folder, storage)
@@ -156,13 +164,18 @@ def _conclude(study: Study, folder: SweepFolder, accounts: SweepAccounts) -> dic
 def _check_data(sweep: Sweep, root: Path | None) -> None:
     """Reads every data set of the sweep once, as one that is missing would fail its trials for good."""
     configs = [sweep.config(point, sweep.seeds[0]) for point in sweep.one_by_one()]
-    for config in {config.dataset: config for config in configs}.values():
-        load_dataset(config, root)
+    for config in {config.dataset: config for config in reversed(configs)}.values():
+        try:
+            load_dataset(config, root)
+        except MissingData:
+            raise
+        except DataError:  # a partition that does not fit is the matter of its trials
+            continue
 
 
 def _check_joined(study: Study, folder: SweepFolder, begun: bool, resume: bool) -> None:
     """A sweep that was begun and that nobody works on is gone on with only when that is asked for."""
-    if begun and not resume and not (folder.path / "summary.json").is_file() and study.others() == 0:
+    if begun and not resume and not folder.finished and study.others() == 0:
         raise RunError(f"out={folder.path} holds an unfinished sweep: add --resume to go on, or choose another folder")
 
 
@@ -175,6 +188,7 @@ class _Driver:
         self._study, self._folder, self._accounts, self._machine, self._run = study, folder, accounts, machine, run
         self._audited = any(objective.name == "empirical_epsilon" for objective in study.sweep.objectives)
         self._deaths: dict[int, int] = {}
+        self._exhausted: str | None = None  # then nothing more is begun, and what was paid for runs to its end
         self._beaten = self._looked = self._refreshed = 0.0
 
     def drive(self) -> None:
@@ -198,8 +212,8 @@ class _Driver:
 
     def _step(self, pool: Pool) -> bool:
         """Fills idle workers, hears what there is to hear; False once nothing is left."""
-        starved = False
-        for worker in pool.idle:
+        starved = self._exhausted is not None
+        for worker in [] if starved else pool.idle:
             claimed = self._study.claim()
             if claimed is None:
                 starved = True
@@ -212,6 +226,8 @@ class _Driver:
             self._beaten = now
             self._study.beat()
         self._look()
+        if self._exhausted is not None and not pool.tasks:
+            raise PrivacyBudgetExhausted(self._exhausted)
         if starved and (not pool.tasks or now - self._refreshed > _LOOK_SECONDS):
             self._refreshed = now
             unfinished = self._study.refresh()
@@ -253,7 +269,8 @@ class _Driver:
         elif kind != "taken":
             self._study.release(task.number)
             if kind == "exhausted":
-                raise PrivacyBudgetExhausted(content)
+                self._exhausted = content
+                return
             raise StorageError(
                 f"trial {task.number} could not be written: {content.splitlines()[0]}; make room and go on "
                 "with --resume"

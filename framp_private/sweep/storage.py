@@ -127,7 +127,7 @@ def _parsed(url: str) -> URL:
             raise ConfigError("--storage sqlite:// needs a file: a study in memory does not survive its process")
         if parsed.query or parsed.database.startswith("file:"):
             raise ConfigError("--storage sqlite:///FILE takes a plain path and nothing behind it")
-        return parsed
+        return parsed.set(database=str(Path(parsed.database).resolve()))
     if any("pass" in key.lower() or "secret" in key.lower() for key in parsed.query):
         raise ConfigError(
             "--storage has a password behind its question mark, where it could be printed: write it before the @"

@@ -84,6 +84,18 @@ def spending(task: Task, spend: Spend) -> Row:
     return result(task)
 
 
+def spending_and_slow(task: Task, spend: Spend) -> Row:
+    """Trial 1 ends once trial 2 has asked to spend, at most after a minute."""
+    asked, end = task.folder.parent.parent / "asked", time.monotonic() + 60
+    if task.number == 2:
+        asked.touch()
+    row = spending(task, spend)
+    while task.number == 1 and not asked.exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    time.sleep(0.5 if task.number == 1 else 0.0)
+    return row
+
+
 def spending_at_falling_deltas(task: Task, spend: Spend) -> Row:
     spend({**plan(task), "delta": 1e-5 / 1e4**task.number})
     task.folder.mkdir(parents=True, exist_ok=True)
