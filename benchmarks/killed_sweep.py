@@ -4,8 +4,8 @@
 
 It runs `examples/sweeps/digits_epsilon.yaml` once without interruption, and once killed at random moments and resumed.
 With `--noise-off` the same federations run without noise and masks, over as many learning rates as there were epsilons:
-then both sweeps must end exactly equal, but for clocks, keys, and the order in which workers asked to spend. Exit status
-1 says that something was lost, ran twice or differs.
+then both sweeps must end exactly equal, but for clocks, keys, and the order in which workers asked to spend. Exit
+status 1 says that something was lost, ran twice or differs.
 """
 
 from __future__ import annotations
