@@ -23,9 +23,13 @@ PARTITION = (
 """Settings that say who trains and tests on which records; without `data_seed` also `seed`."""
 
 
-def partition_digest(config: Config) -> str:
-    """SHA-256 of the settings in `PARTITION`. Runs of one digest on the same files hold the same partition."""
+def partition_digest(config: Config, seed: int | None = None) -> str:
+    """SHA-256 of the settings in `PARTITION`. Runs of one digest on the same files hold the same partition.
+
+    Args:
+        seed: of the run, where it is another than the configuration's.
+    """
     chosen = {name: getattr(config, name) for name in PARTITION}
     if config.data_seed is None:
-        chosen["data_seed"] = config.seed
+        chosen["data_seed"] = config.seed if seed is None else seed
     return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()

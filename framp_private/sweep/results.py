@@ -14,7 +14,7 @@ from framp_private.sweep.frontier import frontier
 from framp_private.sweep.intervals import CONFIDENCE, finite, interval
 from framp_private.sweep.partition import partition_digest
 from framp_private.sweep.record import Record
-from framp_private.sweep.spec import REFERENCE, Sweep
+from framp_private.sweep.spec import REFERENCE, Point, Sweep
 from framp_private.version import __version__
 
 Row = dict[str, Any]
@@ -144,13 +144,19 @@ def _point(sweep: Sweep, place: int, trials: Sequence[Record]) -> Row:
 
 def _partitions(sweep: Sweep, trials: Sequence[Record]) -> set[str]:
     """Of all trials that were begun, whatever came of them."""
-    begun = [trial for trial in trials if trial.state in ("running", "complete", "failed") or trial.spent]
-    found = set()
-    for trial in begun:
+    seeds: dict[int, set[int]] = {}
+    points: dict[int, Point] = {}
+    for trial in trials:
         point = trial.params if trial.reference is None else {REFERENCE: trial.reference}
-        if len(point) == len(sweep.axes) or trial.reference is not None:  # else its process died before it was drawn
-            with suppress(ConfigError):  # it failed for that: no run was made of it
-                found.add(partition_digest(sweep.config(point, trial.seed)))
+        drawn = trial.reference is not None or len(point) == len(sweep.axes)  # else its process died before
+        if drawn and (trial.state in ("running", "complete", "failed") or trial.spent):
+            points[trial.place] = point
+            seeds.setdefault(trial.place, set()).add(trial.seed)
+    found = set()
+    for place, point in points.items():
+        with suppress(ConfigError):  # it failed for that: no run was made of it
+            config = sweep.config(point, sweep.seeds[0])
+            found |= {partition_digest(config, seed) for seed in seeds[place]}
     return found
 
 
