@@ -162,11 +162,11 @@ class ProtectionsConfig(_Section):
 class SecAggConfig(_Section):
     """How secure sums share keys: see `SecAgg`; `colluding` clients give their share of distributed noise away."""
 
-    threshold: float = Field(0.6, ge=0.5, lt=1)
+    threshold: float | None = Field(None, ge=0.5, lt=1)
     neighbours: int | None = Field(None, ge=2)
     survivors: float = Field(0.7, ge=0, lt=1)
     minimum: int = Field(3, ge=3)
-    corrupt: float = Field(0.0, ge=0, lt=1)
+    corrupt: float = Field(0.1, ge=0, lt=1)
     dropout: float = Field(0.2, ge=0, lt=1)
     colluding: int = Field(1, ge=1)
     bound: float = Field(1.0, gt=0)

@@ -19,12 +19,16 @@ from framp_private.crypto.sealed import seal, unseal
 from framp_private.crypto.shamir import SECRET_BYTES, draw_secret, share
 from framp_private.protections.secagg.graph import HASH_BYTES
 from framp_private.protections.secagg.messages import (
+    CohortRequest,
     Confirmation,
     ConfirmRequest,
     Delivery,
     KeyEntry,
     KeysRequest,
+    Neighbours,
     Opened,
+    Sample,
+    SampleRequest,
     SharePair,
     Shares,
     SharesRequest,
@@ -40,42 +44,57 @@ def client_costs(design: Design, values: int, ring_bits: int) -> dict[str, Any]:
     """Bytes by trip and direction, and seconds by kind of work, of one client in one round."""
     return {
         **asdict(design),
-        "bytes": client_bytes(design.cohort, design.neighbours, values, ring_bits),
+        "bytes": client_bytes(design, values, ring_bits),
         "seconds": client_seconds(design, values, ring_bits),
     }
 
 
-def client_bytes(cohort: int, neighbours: int, values: int, ring_bits: int) -> dict[str, dict[str, int]]:
-    """By trip, what comes down to a client and what goes up. Names are as long as `client-00000`."""
-    names = [f"client-{place:05d}" for place in range(neighbours)]
-    near = [*names, f"client-{neighbours:05d}"]  # who confirms and opens: the client itself among them
+def client_bytes(design: Design, values: int, ring_bits: int) -> dict[str, dict[str, int]]:
+    """By trip, what comes down to a client and what goes up. Names are as long as `client-00000`.
+
+    On a sparse graph as many are taken to have drawn a client as it drew, which is so in the mean.
+    """
+    cohort, near = design.cohort, [f"client-{place:05d}" for place in range(design.neighbours)]
+    sparse = design.neighbours < cohort - 1
+    peers = [*near, *(f"client+{place:05d}" for place in range(_drawn_by(design)))]
     keys = SignedKeys(bytes(32), bytes(32), bytes(SIGNATURE_BYTES))
-    entry = encode(KeyEntry(names[0], 0, encode(keys)))
+    entry = encode(KeyEntry(near[0], 0, encode(keys)))
     proof = bytes(HASH_BYTES * max(1, (cohort - 1).bit_length()))
     pair = encode(SharePair(bytes(SECRET_BYTES), bytes(SECRET_BYTES)))
-    sealed = dict.fromkeys(names, bytes(len(pair) + 28))
-    bitmap = bytes(-(-cohort // 8))
-    request = SharesRequest(
-        bytes(HASH_BYTES), cohort, 0, proof, dict.fromkeys(names, entry), dict.fromkeys(names, proof)
-    )
+    sealed, bitmap, root = dict.fromkeys(near, bytes(len(pair) + 28)), bytes(-(-cohort // 8)), bytes(HASH_BYTES)
+    request = SharesRequest(root, bitmap, proof, dict.fromkeys(peers, entry), dict.fromkeys(peers, proof))
+    sample = [f"client*{place:05d}" for place in range(design.sample if sparse else 0)]
+    shown = dict.fromkeys([*near, "client-own00", *sample], bytes(SIGNATURE_BYTES))
+    drawing = {"neighbours": {"down": len(encode(CohortRequest(root, bitmap))), "up": len(encode(Neighbours(bitmap)))}}
+    checking = {"sample": {"down": len(encode(SampleRequest(root))), "up": len(encode(Sample(bitmap)))}}
     return {
         "keys": {"down": len(encode(KeysRequest(0, cohort))), "up": len(encode(keys))},
-        "shares": {"down": len(encode(request)), "up": len(encode(Shares(sealed, bytes(HASH_BYTES))))},
-        "masked": {"down": len(encode(Delivery(sealed))), "up": -(-values * ring_bits // 8)},
+        **(drawing if sparse else {}),
+        "shares": {"down": len(encode(request)), "up": len(encode(Shares(sealed, root)))},
+        "masked": {"down": len(encode(Delivery(sealed, bitmap))), "up": -(-values * ring_bits // 8)},
         "confirm": {
             "down": len(encode(ConfirmRequest(bitmap, bitmap))),
             "up": len(encode(Confirmation(bytes(SIGNATURE_BYTES)))),
         },
+        **(checking if sparse else {}),
         "unmask": {
-            "down": len(encode(UnmaskRequest(dict.fromkeys(near, bytes(SIGNATURE_BYTES))))),
-            "up": len(encode(Opened(dict.fromkeys(near, bytes(SECRET_BYTES)), {}))),
+            "down": len(encode(UnmaskRequest(shown, dict.fromkeys(sample, proof)))),
+            "up": len(encode(Opened(dict.fromkeys([*near, "client-own00"], bytes(SECRET_BYTES)), {}))),
         },
     }
+
+
+def _drawn_by(design: Design) -> int:
+    """Neighbours that draw a client and that it did not draw, in the mean."""
+    others = design.cohort - 1
+    return round(design.neighbours * (1 - design.neighbours / others))
 
 
 def client_seconds(design: Design, values: int, ring_bits: int) -> dict[str, float]:
     """Of one client in one round, from the speed of each kind of work on this machine, one thread."""
     entropy, near = Entropy(), design.neighbours
+    peers = near + _drawn_by(design)
+    checked = peers + near + 1 + (design.sample if near < design.cohort - 1 else 0)
     identity, own, peer = Identity.new(entropy), AgreementKey.new(entropy), AgreementKey.new(entropy)
     signature = identity.sign("plan", b"x" * 100)
     secret, key = draw_secret(entropy), entropy.bytes(32)
@@ -83,11 +102,11 @@ def client_seconds(design: Design, values: int, ring_bits: int) -> dict[str, flo
     target = np.zeros(values, np.uint32 if ring_bits <= 32 else np.uint64)
     points = list(range(1, near + 2))
     return {
-        "signatures": 2 * near * _each(lambda: identity.public.signed("plan", b"x" * 100, signature)),
-        "agreements": 3 * near * _each(lambda: derive(own.agree(peer.public), "plan")),
+        "signatures": checked * _each(lambda: identity.public.signed("plan", b"x" * 100, signature)),
+        "agreements": (2 * peers + 2 * near) * _each(lambda: derive(own.agree(peer.public), "plan")),
         "sealing": near * _each(lambda: (seal(key, bytes(100), b"", entropy), unseal(key, sealed, b""))),
         "sharing": 2 * _each(lambda: share(secret, design.threshold, points, entropy), 3),
-        "masking": (near + 1) * _each(lambda: add_mask(target, key), 3),
+        "masking": (peers + 1) * _each(lambda: add_mask(target, key), 3),
     }
 
 

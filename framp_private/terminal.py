@@ -184,11 +184,15 @@ def secagg_table(found: Mapping[str, Any], values: int, bits: int) -> Renderable
     graph = "everybody" if near >= found["cohort"] - 1 else f"{near} neighbours of {found['cohort']:,} clients"
     lines.add_row("graph", f"k = {near}: each client shares with {graph}")
     lines.add_row("threshold", f"{found['threshold']} of the {near + 1} in a neighbourhood, itself included")
+    signed = "all are looked at" if near >= found["cohort"] - 1 else f"{found['sample']} are drawn and looked at"
+    lines.add_row("quorum", f"{found['quorum']} members sign a sum before it is opened; {signed}")
+    lines.add_row("honest-but-curious", f"stands {found['honest_but_curious']} corrupt members of a neighbourhood")
+    lines.add_row("cheating server", f"stands {found['cheating']} corrupt members of the cohort (2 quorum - n - 1)")
     for name, meaning in (
         ("privacy", "the corrupt open a client's vector"),
         ("completeness", "too few survive near some client"),
-        ("separation", "the survivors' graph falls apart"),
-        ("split", "a server that cheats opens two sums"),
+        ("separation", "parts are summed by themselves"),
+        ("sample", "too few signed, and a client goes on"),
     ):
         chance = f"{found['failure'][name]:.1e}" if found["failure"][name] else "0"
         lines.add_row(f"P({name} fails)", f"at most {chance} a round: {meaning}")

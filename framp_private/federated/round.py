@@ -99,7 +99,7 @@ def run_round(
     cohort = server.draw_cohort(federation, state.round_index)
     requests = server.make_requests(federation, state, cohort)
     lifts, sizes = server.lifts(requests), server.value_sizes(federation)
-    meetings = trips.meetings(federation, state.round_index, channels, roster, exchange, pins)
+    meetings = trips.meetings(federation, state.round_index, channels, roster, exchange, pins, requests)
 
     # Before the values travel: protocols that need keys or shares first make their trips here.
     sessions = {

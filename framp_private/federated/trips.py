@@ -8,6 +8,7 @@ from typing import Any
 from framp_private.crypto.keys import PublicIdentity
 from framp_private.federated.federation import Federation
 from framp_private.federated.messages import Briefed, Trip, TripReply
+from framp_private.federated.seats import asked_alike
 from framp_private.protections.base import Channel, Exchange, Meeting, Pin, Session
 from framp_private.wire import decode, encode
 
@@ -48,8 +49,13 @@ def meetings(
     roster: Mapping[str, PublicIdentity],
     exchange: Exchange,
     pins: Mapping[Channel, Pin],
+    requests: Mapping[str, bytes],
 ) -> dict[Channel, Meeting]:
-    """Each channel's place in a round, for protections that make trips of their own."""
+    """Each channel's place in a round, for protections that make trips of their own.
+
+    requests: what each client is asked; where all are asked the same, their protocols stand on it.
+    """
+    asked = asked_alike(federation, requests[next(iter(requests))]) if federation.secure and len(requests) else b""
     shared: dict[Any, Any] = {}
     return {
         channel: Meeting(
@@ -60,6 +66,7 @@ def meetings(
             _trips(federation, round_index, federation.seat_of(channel), exchange),
             shared,
             pins.get(federation.seat_of(channel)),
+            asked,
         )
         for channel in channels
     }

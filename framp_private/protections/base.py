@@ -97,7 +97,7 @@ class Meeting:
     Args:
         channel: whose values. run: names the federation. round_index: of the run. roster: pinned keys by client.
         exchange: carries the protocol's own messages. shared: what channels with one protocol have in common.
-        pin: of the key, where values are encrypted.
+        pin: of the key, where values are encrypted. asked: the request for values, where all clients get the same.
     """
 
     channel: Channel
@@ -107,6 +107,7 @@ class Meeting:
     exchange: Exchange
     shared: dict[Any, Any]
     pin: Pin | None = None
+    asked: bytes = b""
 
 
 @dataclass(frozen=True, eq=False)

@@ -28,6 +28,7 @@ from dp_accounting import ZCDpEvent
 
 from framp_private.crypto.ring import Ring
 from framp_private.errors import PlanError, PrivacyParameterError
+from framp_private.privacy.checks import check_real, check_whole
 from framp_private.privacy.claims import Unit
 from framp_private.privacy.clipping import clip_vector
 from framp_private.privacy.discrete import LARGEST as WIDEST_GAUSSIAN
@@ -79,6 +80,18 @@ class Distributed(Gaussian):
         super().__post_init__()
         if not isinstance(self.inner, SecAgg):
             raise PlanError(f"distributed noise goes into the integers of SecAgg, not of {type(self.inner).__name__}")
+        if (self.inner.bound, self.inner.step) != (SecAgg.bound, SecAgg.step):
+            raise PlanError(
+                f"bound={self.inner.bound}, step={self.inner.step}: where clients add noise, both follow from clip_norm, "
+                "noise and fineness; leave them out of the SecAgg inside"
+            )
+        # what a client's noise may exceed is cut off, as an error would tell of the value: the value says so itself
+        object.__setattr__(self, "inner", replace(self.inner, beyond="clip"))
+        check_real(self, "fineness")
+        check_whole(self, "colluding")
+        check_whole(self, "records")
+        if self.unit not in ("client", "record"):
+            raise PrivacyParameterError(f"unit={self.unit!r} must be 'client' or 'record'")
         if self.colluding < 1 or not 1 <= self.fineness < math.inf or self.records < 1:
             raise PrivacyParameterError(
                 f"colluding={self.colluding}, fineness={self.fineness}, records={self.records}: all are at least 1, as "
@@ -91,8 +104,10 @@ class Distributed(Gaussian):
         And `PrivacyParameterError` for a share wider than what can be drawn exactly.
         """
         del guarded  # what it gives to the sum fits the ring, whatever the records are
-        self.inner.check(cohort, False)
+        self.inner.terms(cohort)
         self.unknown(cohort)
+        if size:
+            self.ring(size, cohort)
         if size and self.share_deviation(size, cohort) > self.widest:
             raise PrivacyParameterError(
                 f"a share of noise of {self.share_deviation(size, cohort):g} units is wider than {self.widest:g}: "
@@ -125,9 +140,12 @@ class Distributed(Gaussian):
         return self.deviation / self.grid(size) / math.sqrt(self.unknown(cohort))
 
     def ring(self, size: int, cohort: int) -> Ring:
-        """Integers in which no sum of a cohort wraps."""
+        """Integers in which no sum of a cohort wraps, as wide as the secure sum's `ring_bits` if it has some.
+
+        Raises `PrivacyParameterError` for a ring too narrow.
+        """
         room = math.ceil(self._largest(size) + FAR * self.share_deviation(size, cohort))
-        return Ring.fitting(cohort, float(room), 1.0)
+        return self.inner.widened(Ring.fitting(cohort, float(room), 1.0), cohort)
 
     def _largest(self, size: int) -> float:
         """The largest size of a client's integers before noise."""

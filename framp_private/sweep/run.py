@@ -272,8 +272,8 @@ class _Driver:
                 self._exhausted = content
                 return
             raise StorageError(
-                f"trial {task.number} could not be written: {content.splitlines()[0]}; make room and go on "
-                "with --resume"
+                f"the disk is full: trial {task.number} could not be written ({content.splitlines()[0]}); make room "
+                "and go on with --resume"
             )
 
     def _bury(self, task: Task, status: int | None) -> None:

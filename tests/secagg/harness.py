@@ -12,7 +12,15 @@ from framp_private.crypto.ring import Ring
 from framp_private.protections import SecAgg
 from framp_private.protections.base import Member
 from framp_private.protections.secagg.client import answer, masked, receive
-from framp_private.protections.secagg.messages import Delivery
+from framp_private.protections.secagg.messages import (
+    CohortRequest,
+    ConfirmRequest,
+    Delivery,
+    KeysRequest,
+    SampleRequest,
+    SharesRequest,
+    UnmaskRequest,
+)
 from framp_private.protections.secagg.server import Gathering
 from framp_private.protections.secagg.state import State, Terms
 from framp_private.randomness import Entropy
@@ -20,7 +28,21 @@ from framp_private.wire import decode
 
 Change = Callable[[str, str, bytes], bytes]
 """(stage, client, message) -> what is delivered instead."""
-STAGES = ("keys", "shares", "masked", "confirm", "unmask")
+STAGES = ("keys", "neighbours", "shares", "masked", "confirm", "sample", "unmask")
+KINDS = {
+    "keys": KeysRequest,
+    "neighbours": CohortRequest,
+    "shares": SharesRequest,
+    "confirm": ConfirmRequest,
+    "sample": SampleRequest,
+    "unmask": UnmaskRequest,
+}
+
+
+def stage_of(request: bytes) -> str:
+    """The stage that a server's message belongs to."""
+    message = decode(request, *KINDS.values())
+    return next(stage for stage, kind in KINDS.items() if isinstance(message, kind))
 
 
 def unchanged(stage: str, client: str, message: bytes) -> bytes:
@@ -40,6 +62,7 @@ class Round:
     run: bytes = b"r" * 32
     identities: dict[str, Identity] = field(default_factory=dict)
     asked: Callable[[str], bytes] = lambda client: b"the model"
+    given: Terms | None = None
     states: dict[str, State] = field(default_factory=dict)
     sent: list[tuple[str, str, str, bytes]] = field(default_factory=list)
     vectors: dict[str, bytes] = field(default_factory=dict)
@@ -49,11 +72,11 @@ class Round:
             self.identities.setdefault(name, Identity.new(Entropy()))
         roster = {name: self.identities[name].public for name in self.values}
         self.members = {name: Member(name, self.identities[name], roster, self.run, Entropy()) for name in self.values}
-        self.gathering = Gathering(list(self.values), self.terms, roster, self.run, self.index)
+        self.gathering = Gathering(list(self.values), self.terms, roster, self.run, self.index, b"the model")
 
     @property
     def terms(self) -> Terms:
-        return self.protection.terms(len(self.values))
+        return self.given or self.protection.terms(len(self.values))
 
     @property
     def ring(self) -> Ring:
@@ -63,23 +86,21 @@ class Round:
     def size(self) -> int:
         return len(next(iter(self.values.values())))
 
-    def exchange(self, stage: str) -> Callable[[Mapping[str, bytes]], Iterator[tuple[str, bytes]]]:
-        def exchanged(requests: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:
-            for name in requests:
-                request = self.down(stage, name, requests[name])
-                self.sent.append((stage, "down", name, request))
-                if name in self.drop and STAGES.index(self.drop[name]) <= STAGES.index(stage):
-                    continue
-                reply, self.states[name] = answer(request, self.states.get(name), self.members[name], self.terms)
-                reply = self.up(stage, name, reply)
-                self.sent.append((stage, "up", name, reply))
-                yield name, reply
-
-        return exchanged
+    def exchange(self, requests: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:
+        for name in requests:
+            stage = stage_of(requests[name])
+            request = self.down(stage, name, requests[name])
+            self.sent.append((stage, "down", name, request))
+            if name in self.drop and STAGES.index(self.drop[name]) <= STAGES.index(stage):
+                continue
+            reply, self.states[name] = answer(request, self.states.get(name), self.members[name], self.terms)
+            reply = self.up(stage, name, reply)
+            self.sent.append((stage, "up", name, reply))
+            yield name, reply
 
     def until_masked(self) -> Round:
-        self.gathering.collect_keys(self.exchange("keys"))
-        self.gathering.collect_shares(self.exchange("shares"))
+        self.gathering.collect_keys(self.exchange)
+        self.gathering.collect_shares(self.exchange)
         for name in self.values:
             data = self.gathering.delivery(name)
             if not data:
@@ -98,12 +119,7 @@ class Round:
         return self
 
     def opened(self) -> tuple[np.ndarray, tuple[str, ...]]:
-        trips = iter((self.exchange("confirm"), self.exchange("unmask")))
-
-        def exchange(requests: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:
-            return next(trips)(requests)
-
-        totals, survivors = self.gathering.open(exchange, {"update": self.ring})
+        totals, survivors = self.gathering.open(self.exchange, {"update": self.ring})
         return totals["update"], survivors
 
     def total(self) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -118,4 +134,4 @@ class Round:
 
 def values_of(n: int, size: int = 5, seed: int = 0) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
-    return {f"client-{i:02d}": rng.uniform(-1, 1, size) for i in range(n)}
+    return {f"client-{i:03d}" if n > 100 else f"client-{i:02d}": rng.uniform(-1, 1, size) for i in range(n)}

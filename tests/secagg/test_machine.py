@@ -108,7 +108,7 @@ class ClientMachine(RuleBasedStateMachine):
         gathering = case.gathering
         if stage in ("keys", "shares"):
             collect = gathering.collect_keys if stage == "keys" else gathering.collect_shares
-            collect(self.exchange(stage))
+            collect(self.exchange)
         elif stage == "masked":
             for name in VALUES:
                 data = gathering.delivery(name)
@@ -127,26 +127,16 @@ class ClientMachine(RuleBasedStateMachine):
                 if reply is not None:
                     gathering.add(name, "update", reply, 3, case.ring)
         elif stage == "confirm":
-            trips = iter((self.exchange("confirm"), self.exchange("unmask")))
-
-            def both(requests):  # noqa: ANN001, ANN202
-                return next(trips)(requests)
-
-            totals, survivors = gathering.open(both, {"update": case.ring})
+            totals, survivors = gathering.open(self.exchange, {"update": case.ring})
             assert (case.ring.centred(totals["update"]) == case.plain(survivors)).all()
             self.step += 1
 
-    def exchange(self, stage: str):  # noqa: ANN201
-        real = self.case.exchange(stage)
-
-        def exchanged(requests):  # noqa: ANN001, ANN202
-            if VICTIM in requests:
-                reply = self.deliver(requests[VICTIM])
-                if reply is not None:
-                    yield VICTIM, reply
-            yield from real({name: requests[name] for name in requests if name != VICTIM})
-
-        return exchanged
+    def exchange(self, requests):  # noqa: ANN001, ANN201
+        if VICTIM in requests:
+            reply = self.deliver(requests[VICTIM])
+            if reply is not None:
+                yield VICTIM, reply
+        yield from self.case.exchange({name: requests[name] for name in requests if name != VICTIM})
 
     @rule(stage=st.sampled_from(["keys", "shares", "masked", "confirm", "unmask"]), which=st.sampled_from([0, 1]))
     def old_message(self, stage: str, which: int) -> None:

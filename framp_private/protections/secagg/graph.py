@@ -1,8 +1,9 @@
-"""Who shares with whom: a neighbour graph that follows from a hash of all signed keys, and the tree of that hash.
+"""Who shares with whom, and how a client knows that the keys it is shown are the ones that everybody was shown.
 
-The graph is Bell et al. 2020's: a random Harary graph, here the circle on which everybody is joined to the k / 2 next
-on both sides, with places shuffled. The shuffle comes from the root of the Merkle tree over all signed keys (RFC 6962,
-section 2.1), so that nobody chooses its neighbours, and each client checks its own with the root and few proofs.
+The server commits to all signed keys of a round by the root of a Merkle tree (RFC 6962, section 2.1) whose leaves stand
+at the clients' places in the planned cohort, empty where no keys came. Only then each client draws its own neighbours,
+from its own randomness (Bell et al. 2020, the protocol against malicious servers): a graph that followed from the set
+of keys would be the server's choice, since it is the server that says which keys came.
 """
 
 from __future__ import annotations
@@ -12,51 +13,46 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from framp_private.crypto.agreement import derive
-from framp_private.crypto.prg import mask
+from framp_private.randomness import Entropy
 
 HASH_BYTES = 32
+_WORD = 1 << 64
 
 
-def neighbourhood(root: bytes, count: int, neighbours: int, index: int) -> tuple[int, ...]:
-    """Indices of a client's neighbours, ascending, itself left out: `neighbours` (even), or all others if as many.
+def draw_places(places: Sequence[int], count: int, entropy: Entropy) -> tuple[int, ...]:
+    """`count` of the places, uniform without replacement, ascending; all of them if they are no more.
 
-    Symmetric: i is a neighbour of j if j is one of i.
+    From `entropy` alone, without bias: the first steps of a Fisher-Yates shuffle over rejected 64-bit words.
     """
-    if neighbours >= count - 1:
-        return tuple(other for other in range(count) if other != index)
-    seats = _seats(root, count)
-    seat = int(np.flatnonzero(seats == index)[0])
-    reach = range(1, neighbours // 2 + 1)
-    return tuple(sorted(int(seats[(seat + way * step) % count]) for step in reach for way in (1, -1)))
+    pool = list(places)
+    if count >= len(pool):
+        return tuple(sorted(pool))
+    for at in range(count):
+        other = at + _below(len(pool) - at, entropy)
+        pool[at], pool[other] = pool[other], pool[at]
+    return tuple(sorted(pool[:count]))
 
 
-def connected(root: bytes, count: int, neighbours: int, kept: Sequence[int]) -> bool:
-    """Whether the graph on the kept indices hangs together.
-
-    On a circle joined to the k / 2 next on both sides it falls apart where k / 2 seats in a row are empty, twice.
-    """
-    if neighbours >= count - 1 or len(kept) < 2:
-        return True
-    seats = _seats(root, count)
-    there = np.zeros(count, bool)
-    there[list(kept)] = True
-    places = np.flatnonzero(there[seats])
-    gaps = np.diff(places, append=places[0] + count) - 1
-    return int((gaps >= neighbours // 2).sum()) < 2
+def _below(bound: int, entropy: Entropy) -> int:
+    """Uniform in 0 .. bound - 1."""
+    limit = _WORD - _WORD % bound
+    while True:
+        drawn = int.from_bytes(entropy.bytes(8), "big")
+        if drawn < limit:
+            return drawn % bound
 
 
-def _seats(root: bytes, count: int) -> np.ndarray:
-    """(count,) who sits where on the circle."""
-    return np.argsort(mask(derive(root, "neighbour graph"), count, 62), kind="stable")
+def bitmap(places: Sequence[int], count: int) -> bytes:
+    """A bit for each of `count` places, lowest first in each byte."""
+    flags = np.zeros(count, bool)
+    flags[list(places)] = True
+    return np.packbits(flags, bitorder="little").tobytes()
 
 
 class MerkleTree:
-    """Over leaves in order. Raises `ValueError` without any."""
+    """The tree over some leaves. Memory: two hashes a leaf."""
 
     def __init__(self, leaves: Sequence[bytes]) -> None:
-        if not leaves:
-            raise ValueError("a tree has leaves")
         self._levels = [[_leaf(leaf) for leaf in leaves]]
         while len(self._levels[-1]) > 1:
             below = self._levels[-1]

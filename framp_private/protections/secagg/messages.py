@@ -2,15 +2,18 @@
 
 ::
 
-    trip      server -> client                         client -> server
-    keys      KeysRequest                              SignedKeys          fresh public keys, signed
-    shares    SharesRequest: root, neighbours' keys    Shares              sealed shares for each neighbour
-    masked    Delivery: sealed shares (with the        a masked vector for each channel
-              request for the values themselves)
-    confirm   ConfirmRequest: who is in, who is out    Confirmation        a signature on exactly that
-    unmask    UnmaskRequest: neighbours' signatures    Opened              one share for each neighbour
+    trip        server -> client                         client -> server
+    keys        KeysRequest                              SignedKeys          fresh public keys, signed
+    neighbours  CohortRequest: root over all keys        Neighbours          whom this client drew      [sparse graph]
+    shares      SharesRequest: root, neighbours' keys    Shares              sealed shares for each neighbour
+    masked      Delivery: sealed shares (with the        a masked vector for each channel
+                request for the values themselves)
+    confirm     ConfirmRequest: who is in, who is out    Confirmation        a signature on exactly that
+    sample      SampleRequest: root over signatures      Sample              whose it will check       [sparse graph]
+    unmask      UnmaskRequest: signatures                Opened              one share for each neighbour
 
-Maps are from client names. Every field of every message is public or sealed: no value, no key, no seed in the clear.
+Maps are from client names; bitmaps are over places in the planned cohort, in the order of the roster. Every field of
+every message is public or sealed: no value, no key, no seed in the clear.
 """
 
 from __future__ import annotations
@@ -37,16 +40,30 @@ class SignedKeys:
 
 
 @dataclass(frozen=True)
-class SharesRequest:
-    """Whose keys came: the root of a Merkle tree over all of them, and the entries of this client's neighbours.
+class CohortRequest:
+    """The server's commitment to all keys, before anybody draws: a Merkle root, and a bitmap of whose keys came."""
 
-    count: entries in the tree. index: this client's. entries, proofs: by neighbour; an entry is a `KeyEntry`.
-    own: this client's proof.
+    root: bytes
+    present: bytes
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """drawn: bitmap of the places that this client shares its secrets with."""
+
+    drawn: bytes
+
+
+@dataclass(frozen=True)
+class SharesRequest:
+    """The commitment, and out of it the entries of this client's neighbours.
+
+    own: this client's proof. entries, proofs: by neighbour, those it drew and those that drew it; an entry is a
+    `KeyEntry`.
     """
 
     root: bytes
-    count: int
-    index: int
+    present: bytes
     own: bytes
     entries: Mapping[str, bytes]
     proofs: Mapping[str, bytes]
@@ -54,7 +71,7 @@ class SharesRequest:
 
 @dataclass(frozen=True)
 class KeyEntry:
-    """One leaf of the tree."""
+    """One leaf of the tree, at the client's place in the cohort."""
 
     client: str
     index: int
@@ -63,7 +80,7 @@ class KeyEntry:
 
 @dataclass(frozen=True)
 class Shares:
-    """sealed: by neighbour, a `SharePair`. commitment: to this client's own seed."""
+    """sealed: a `SharePair` for each neighbour that was drawn. commitment: to this client's own seed."""
 
     sealed: Mapping[str, bytes]
     commitment: bytes
@@ -79,14 +96,15 @@ class SharePair:
 
 @dataclass(frozen=True)
 class Delivery:
-    """sealed: by sender, the `SharePair` for the receiver; whoever is missing has dropped out."""
+    """sealed: by sender, the `SharePair` for the receiver. shared: bitmap of all who sent shares; others are out."""
 
     sealed: Mapping[str, bytes]
+    shared: bytes
 
 
 @dataclass(frozen=True)
 class ConfirmRequest:
-    """Bitmaps over the tree's indices: whose masked vectors arrived, and who sent shares and then nothing."""
+    """Bitmaps: whose masked vectors arrived, and who sent shares and then nothing."""
 
     active: bytes
     dropped: bytes
@@ -94,16 +112,31 @@ class ConfirmRequest:
 
 @dataclass(frozen=True)
 class Confirmation:
-    """signature: over run, round, root, request, active and dropped."""
+    """signature: over run, round, all keys, request, active and dropped."""
 
     signature: bytes
 
 
 @dataclass(frozen=True)
+class SampleRequest:
+    """root: of a Merkle tree over all confirmations, at their places, empty where none came."""
+
+    root: bytes
+
+
+@dataclass(frozen=True)
+class Sample:
+    """drawn: bitmap of places whose confirmations this client wants to see."""
+
+    drawn: bytes
+
+
+@dataclass(frozen=True)
 class UnmaskRequest:
-    """signatures: of the receiver's neighbourhood, by client."""
+    """signatures: by client, of the receiver's neighbourhood and of its sample, or of all. proofs: of the sample's."""
 
     signatures: Mapping[str, bytes]
+    proofs: Mapping[str, bytes]
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,15 @@
 """The server's half of secure aggregation: it relays keys and shares, adds masked vectors, and takes the masks off.
 
 It learns the sum over the clients whose vectors arrived, who they are, and nothing else. What it keeps is one vector
-for each channel, and the shares.
+for each channel, and the shares. A client whose message cannot be used is out of the round like one that sent none, and
+wrong shares among enough right ones are decoded away, so that one bad client costs nobody else anything.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -14,17 +17,21 @@ from framp_private.crypto.agreement import AgreementKey
 from framp_private.crypto.keys import PublicIdentity
 from framp_private.crypto.prg import add_mask
 from framp_private.crypto.ring import Ring, unpack
-from framp_private.crypto.shamir import recover
-from framp_private.errors import BelowThreshold, ProtocolError
+from framp_private.crypto.shamir import recover_checked
+from framp_private.errors import BelowThreshold, CryptoError, ProtocolError, WireError
 from framp_private.protections.base import Exchange, Meeting, Session, Total
-from framp_private.protections.secagg.graph import MerkleTree, connected, neighbourhood
+from framp_private.protections.secagg.graph import MerkleTree, bitmap
 from framp_private.protections.secagg.messages import (
+    CohortRequest,
     Confirmation,
     ConfirmRequest,
     Delivery,
     KeyEntry,
     KeysRequest,
+    Neighbours,
     Opened,
+    Sample,
+    SampleRequest,
     Shares,
     SharesRequest,
     SignedKeys,
@@ -32,21 +39,28 @@ from framp_private.protections.secagg.messages import (
 )
 from framp_private.protections.secagg.state import Terms
 from framp_private.protections.secagg.statements import (
+    CONFIRM,
     KEYS,
+    anchor,
+    bits,
     commitment,
     pair_seed,
     round_context,
     self_seed,
     stated_keys,
+    stated_sets,
 )
 from framp_private.wire import decode, encode
+
+Kind = TypeVar("Kind")
 
 
 class Gathering:
     """One round of one cohort. Call `collect_keys`, `collect_shares`, `add` for each vector that arrives, then `open`.
 
     Args:
-        roster: pinned keys by client. run, round_index: what the round belongs to.
+        roster: pinned keys by client. run, round_index: what the round belongs to. asked: the request for values, the
+            same for all.
     """
 
     def __init__(
@@ -56,55 +70,82 @@ class Gathering:
         roster: Mapping[str, PublicIdentity],
         run: bytes,
         round_index: int,
+        asked: bytes = b"",
     ) -> None:
         self._cohort, self._terms, self._roster = tuple(cohort), terms, roster
+        self._places = {client: place for place, client in enumerate(self._cohort)}
         self._round_index, self._context = round_index, round_context(run, round_index)
-        self._entries: dict[str, KeyEntry] = {}
+        self._asked = hashlib.sha256(asked).digest()
         self._keys: dict[str, SignedKeys] = {}
+        self._leaves: dict[str, bytes] = {}
         self._tree = MerkleTree([b""])
-        self._near: dict[str, tuple[str, ...]] = {}
+        self._present = b""
+        self._drawn: dict[str, frozenset[str]] = {}
+        self._drawn_by: dict[str, set[str]] = {}
         self._shares: dict[str, Shares] = {}
         self._totals: dict[str, np.ndarray] = {}
         self._arrived: dict[str, set[str]] = {}
         self.rings: dict[str, Ring] = {}
         self._result: tuple[dict[str, np.ndarray], tuple[str, ...]] | None = None
 
+    @property
+    def anchored(self) -> bytes:
+        """What masks and confirmations of this round stand on."""
+        return anchor(self._context, self._tree.root, self._present, self._asked)
+
+    def peers(self, client: str) -> frozenset[str]:
+        """All neighbours of a client: those it drew and those that drew it."""
+        return self._drawn[client] | self._drawn_by[client]
+
     def collect_keys(self, exchange: Exchange) -> None:
-        """Trip `keys`. Raises `BelowThreshold` if too few answer, `ProtocolError` for keys that are not signed."""
+        """Trip `keys`, and on a sparse graph `neighbours`. Raises `BelowThreshold` if too few answer."""
         request = encode(KeysRequest(self._round_index, len(self._cohort)))
         for client, reply in exchange(dict.fromkeys(self._cohort, request)):
-            keys = decode(reply, SignedKeys, max_bytes=1024)
-            stated = stated_keys(self._context, client, keys.mask_key, keys.seal_key)
-            if not self._roster[client].signed(KEYS, stated, keys.signature):
-                raise ProtocolError(f"the keys of client {client!r} are not signed with its identity")
-            self._keys[client] = keys
-        present = [client for client in self._cohort if client in self._keys]
-        self._enough(len(present), "sent keys")
-        self._entries = {
-            client: KeyEntry(client, index, encode(self._keys[client])) for index, client in enumerate(present)
+            keys = _read(reply, SignedKeys, 1024)
+            if keys is not None and self._owned(client, keys):
+                self._keys[client] = keys
+        self._enough(len(self._keys), "sent keys", self._terms.present)
+        self._leaves = {
+            client: encode(KeyEntry(client, self._places[client], encode(keys))) for client, keys in self._keys.items()
         }
-        self._tree = MerkleTree([encode(entry) for entry in self._entries.values()])
-        for client, entry in self._entries.items():
-            near = neighbourhood(self._tree.root, len(present), self._terms.neighbours, entry.index)
-            self._near[client] = tuple(present[index] for index in near)
+        self._tree = MerkleTree([self._leaves.get(client, b"") for client in self._cohort])
+        self._present = self._bitmap(self._keys)
+        if self._terms.complete:
+            everybody = frozenset(self._keys)
+            self._drawn = {client: everybody - {client} for client in self._keys}
+        else:
+            self._collect_neighbours(exchange)
+        self._drawn_by = {client: set() for client in self._keys}
+        for client, near in self._drawn.items():
+            for other in near:
+                self._drawn_by[other].add(client)
+
+    def _collect_neighbours(self, exchange: Exchange) -> None:
+        request = encode(CohortRequest(self._tree.root, self._present))
+        for client, reply in exchange(dict.fromkeys(self._keys, request)):
+            drawn = self._named(_read(reply, Neighbours), lambda found: found.drawn)
+            fits = client in self._keys and len(drawn) == self._terms.neighbours and client not in drawn
+            if fits and drawn <= self._keys.keys():
+                self._drawn[client] = frozenset(drawn)
+        self._drawn |= {client: frozenset() for client in self._keys if client not in self._drawn}
 
     def collect_shares(self, exchange: Exchange) -> None:
-        """Trip `shares`. Raises `BelowThreshold`, or `ProtocolError` for shares to others than the neighbours."""
-        for client, reply in exchange({client: self._shares_request(client) for client in self._entries}):
-            shares = decode(reply, Shares)
-            if set(shares.sealed) != set(self._near[client]) or len(shares.commitment) != 32:
-                raise ProtocolError(f"client {client!r} shared with others than its neighbours")
-            self._shares[client] = shares
-        self._enough(len(self._shares), "sent shares")
-        for client in self._shares:
-            self._enough(1 + sum(other in self._shares for other in self._near[client]), f"near {client!r} sent shares")
+        """Trip `shares`. Raises `BelowThreshold` if too few send them, all in all or in a neighbourhood."""
+        asked = {client: self._shares_request(client) for client in self._keys if self._drawn[client]}
+        for client, reply in exchange(asked):
+            shares = _read(reply, Shares)
+            if shares is not None and set(shares.sealed) == self._drawn[client] and len(shares.commitment) == 32:
+                self._shares[client] = shares
+        self._enough(len(self._shares), "sent shares", self._terms.survivors)
+        self._check_neighbourhoods(self._shares, "sent shares")
 
     def delivery(self, client: str) -> bytes:
         """What comes to a client with the request for its values; empty for one that is out already."""
         if client not in self._shares:
             return b""
-        senders = [other for other in self._near[client] if other in self._shares]
-        return encode(Delivery({other: self._shares[other].sealed[client] for other in senders}))
+        senders = [other for other in self._drawn_by[client] if other in self._shares]
+        sealed = {other: self._shares[other].sealed[client] for other in senders}
+        return encode(Delivery(sealed, self._bitmap(self._shares)))
 
     def add(self, client: str, channel: str, payload: bytes, size: int, ring: Ring) -> None:
         """Adds one client's masked vector of `size` values.
@@ -127,81 +168,117 @@ class Gathering:
         return self._result
 
     def open(self, exchange: Exchange, rings: Mapping[str, Ring]) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-        """Trips `confirm` and `unmask`: the sum of each channel as ring integers, and whose values are in it.
+        """Trips `confirm`, on a sparse graph `sample`, and `unmask`: each channel's sum as ring integers, over whom.
 
         Raises:
-            BelowThreshold: too few survive, all in all or in a neighbourhood, or the survivors' graph falls apart.
-            ProtocolError: what was opened does not fit what was promised.
+            BelowThreshold: too few survive, all in all or in a neighbourhood, or their shares are not enough.
+            ProtocolError: a client sent a value on one channel and not on another.
         """
         active = [client for client in self._shares if all(client in self._arrived.get(c, set()) for c in rings)]
-        if any(client not in active for arrived in self._arrived.values() for client in arrived):
+        if any(client not in set(active) for arrived in self._arrived.values() for client in arrived):
             raise ProtocolError("a client sent a value on some channels and not on others")
-        dropped = [client for client in self._shares if client not in active]
+        staying = set(active)
+        dropped = [client for client in self._shares if client not in staying]
         self._enough(len(active), "sent values", self._terms.survivors)
-        self._check_graph(active)
+        self._check_neighbourhoods(active, "sent values")
         confirmed = self._confirm(exchange, active, dropped)
-        seeds, keys = self._opened(exchange, confirmed, active, dropped)
+        seeds, keys = self._opened(exchange, self._unmask_requests(exchange, confirmed), active, dropped)
         for channel, ring in rings.items():
             self._take_off(self._totals[channel], channel, ring, seeds, keys)
-        return {channel: self._totals[channel] for channel in rings}, tuple(active)
+        return {channel: self._totals[channel] for channel in rings}, tuple(
+            client for client in self._cohort if client in staying
+        )
+
+    def _owned(self, client: str, keys: SignedKeys) -> bool:
+        """Whether a member's keys are signed with its identity, and are none that fail with everybody."""
+        known = self._roster.get(client)
+        stated = stated_keys(self._context, client, keys.mask_key, keys.seal_key)
+        if known is None or client not in self._places or not known.signed(KEYS, stated, keys.signature):
+            return False
+        probe = AgreementKey(bytes([1]) * 32)
+        try:
+            probe.agree(keys.mask_key), probe.agree(keys.seal_key)  # low order fails here
+        except CryptoError:
+            return False
+        return True
 
     def _shares_request(self, client: str) -> bytes:
-        near, index = self._near[client], self._entries[client].index
+        near = self.peers(client)
         return encode(
             SharesRequest(
                 self._tree.root,
-                len(self._entries),
-                index,
-                self._tree.proof(index),
-                {other: encode(self._entries[other]) for other in near},
-                {other: self._tree.proof(self._entries[other].index) for other in near},
+                self._present,
+                self._tree.proof(self._places[client]),
+                {other: self._leaves[other] for other in near},
+                {other: self._tree.proof(self._places[other]) for other in near},
             )
         )
 
     def _confirm(self, exchange: Exchange, active: Sequence[str], dropped: Sequence[str]) -> dict[str, bytes]:
-        request = encode(ConfirmRequest(self._bitmap(active), self._bitmap(dropped)))
-        confirmed = {
-            client: decode(reply, Confirmation, max_bytes=1024).signature
-            for client, reply in exchange(dict.fromkeys(active, request))
-        }
-        self._enough(len(confirmed), "confirmed")
+        sets = self._bitmap(active), self._bitmap(dropped)
+        statement, confirmed, staying = stated_sets(self.anchored, *sets), {}, set(active)
+        for client, reply in exchange(dict.fromkeys(active, encode(ConfirmRequest(*sets)))):
+            found = _read(reply, Confirmation, 1024)
+            signed = found is not None and self._roster[client].signed(CONFIRM, statement, found.signature)
+            if found is not None and signed and client in staying:
+                confirmed[client] = found.signature
+        self._enough(len(confirmed), "confirmed", self._terms.survivors)
         return confirmed
 
+    def _unmask_requests(self, exchange: Exchange, confirmed: Mapping[str, bytes]) -> dict[str, bytes]:
+        """What each client that confirmed is shown: all signatures, or its neighbours' and those that it drew."""
+        if self._terms.complete:
+            return dict.fromkeys(confirmed, encode(UnmaskRequest(confirmed, {})))
+        tree = MerkleTree([confirmed.get(client, b"") for client in self._cohort])
+        found: dict[str, bytes] = {}
+        for client, reply in exchange(dict.fromkeys(confirmed, encode(SampleRequest(tree.root)))):
+            drawn = self._named(_read(reply, Sample), lambda sample: sample.drawn)
+            shown = (drawn | self._drawn[client] | {client}) & confirmed.keys() if client in confirmed else set()
+            found[client] = encode(
+                UnmaskRequest(
+                    {other: confirmed[other] for other in shown},
+                    {other: tree.proof(self._places[other]) for other in drawn},
+                )
+            )
+        return found
+
     def _opened(
-        self, exchange: Exchange, confirmed: Mapping[str, bytes], active: Sequence[str], dropped: Sequence[str]
+        self, exchange: Exchange, requests: Mapping[str, bytes], active: Sequence[str], dropped: Sequence[str]
     ) -> tuple[dict[str, bytes], dict[str, AgreementKey]]:
-        requests = {
-            client: encode(UnmaskRequest({o: confirmed[o] for o in (client, *self._near[client]) if o in confirmed}))
-            for client in confirmed
-        }
         seeds: dict[str, dict[int, bytes]] = {client: {} for client in active}
         keys: dict[str, dict[int, bytes]] = {client: {} for client in dropped}
         for client, reply in exchange(requests):
-            opened, point = decode(reply, Opened), self._entries[client].index + 1
-            allowed = {client, *self._near[client]}
+            opened = _read(reply, Opened)
+            if opened is None or client not in requests:
+                continue
+            point, allowed = self._places[client] + 1, {client, *self._drawn_by[client]}
             for shares, found in ((opened.seeds, seeds), (opened.keys, keys)):
-                if not set(shares) <= allowed & set(found):
-                    raise ProtocolError(f"client {client!r} opened what it was not asked for")
-                for other, value in shares.items():
-                    found[other][point] = value
+                for other in allowed & set(shares) & set(found):
+                    found[other][point] = shares[other]
         return (
             {client: self._seed(client, shares) for client, shares in seeds.items()},
-            {client: self._key(client, shares) for client, shares in keys.items()},
+            {client: self._key(client, shares) for client, shares in keys.items() if self._explains(client, seeds)},
         )
 
+    def _explains(self, client: str, seeds: Collection[str]) -> bool:
+        """Whether a dropped client's key is needed: it left masks in the sum with those of its neighbours who stay."""
+        return bool(self.peers(client) & set(seeds))
+
     def _seed(self, client: str, shares: Mapping[int, bytes]) -> bytes:
-        self._enough(len(shares), f"near {client!r} opened")
-        seed = recover(shares, self._terms.threshold)
-        if commitment(seed) != self._shares[client].commitment:
-            raise ProtocolError(f"what was opened for client {client!r} does not fit its commitment: nothing is opened")
-        return seed
+        known = self._shares[client].commitment
+        return self._recovered(shares, lambda seed: commitment(seed) == known)
 
     def _key(self, client: str, shares: Mapping[int, bytes]) -> AgreementKey:
-        self._enough(len(shares), f"near {client!r} opened")
-        key = AgreementKey(recover(shares, self._terms.threshold))
-        if key.public != self._keys[client].mask_key:
-            raise ProtocolError(f"what was opened for client {client!r} does not fit its key: nothing is opened")
-        return key
+        known = self._keys[client].mask_key
+        return AgreementKey(self._recovered(shares, lambda secret: AgreementKey(secret).public == known))
+
+    def _recovered(self, shares: Mapping[int, bytes], fits: Callable[[bytes], bool]) -> bytes:
+        """A secret that fits what was promised, in spite of some wrong shares. Names nobody: who lied is not known."""
+        self._enough(len(shares), "near a client opened")
+        found = recover_checked(shares, self._terms.threshold, fits)
+        if found is None:
+            raise BelowThreshold("what was opened does not fit what was promised: nothing is opened; repeat the round")
+        return found
 
     def _take_off(
         self,
@@ -211,24 +288,21 @@ class Gathering:
         seeds: Mapping[str, bytes],
         keys: Mapping[str, AgreementKey],
     ) -> None:
+        anchored = self.anchored
         for seed in seeds.values():
-            add_mask(total, self_seed(seed, self._context, channel), -1)
+            add_mask(total, self_seed(seed, anchored, channel), -1)
         for gone, key in keys.items():
-            for other in self._near[gone]:
-                if other in seeds:
-                    agreed = key.agree(self._keys[other].mask_key)
-                    # what `other` added is taken off: it adds for a neighbour with a larger index
-                    sign = -1 if self._entries[other].index < self._entries[gone].index else 1
-                    add_mask(total, pair_seed(agreed, self._context, channel), sign)
+            for other in self.peers(gone) & seeds.keys():
+                agreed = key.agree(self._keys[other].mask_key)
+                # what `other` added is taken off: it adds for a neighbour at a later place
+                sign = -1 if self._places[other] < self._places[gone] else 1
+                add_mask(total, pair_seed(agreed, anchored, channel), sign)
         total &= total.dtype.type(ring.mask)
 
-    def _check_graph(self, active: Sequence[str]) -> None:
-        staying = set(active)
-        for client in active:
-            self._enough(1 + sum(other in staying for other in self._near[client]), f"near {client!r} sent values")
-        indices = [self._entries[client].index for client in active]
-        if not connected(self._tree.root, len(self._entries), self._terms.neighbours, indices):
-            raise BelowThreshold("the survivors' graph falls apart: a sum of each part would be opened by itself")
+    def _check_neighbourhoods(self, staying: Collection[str], what: str) -> None:
+        there = set(staying)
+        for client in staying:
+            self._enough(1 + len(self._drawn[client] & there), f"near {client!r} {what}")
 
     def _enough(self, count: int, what: str, least: int = 0) -> None:
         least = max(least, self._terms.threshold)
@@ -236,10 +310,23 @@ class Gathering:
             raise BelowThreshold(f"{count} clients {what}, {least} are needed: nothing is opened; repeat the round")
 
     def _bitmap(self, clients: Iterable[str]) -> bytes:
-        flags = np.zeros(len(self._entries), bool)
-        for client in clients:
-            flags[self._entries[client].index] = True
-        return np.packbits(flags, bitorder="little").tobytes()
+        return bitmap([self._places[client] for client in clients], len(self._cohort))
+
+    def _named(self, message: Any, packed: Callable[[Any], bytes]) -> set[str]:
+        """The clients that a reply's bitmap names; nobody if it cannot be read."""
+        try:
+            flags = bits(packed(message), len(self._cohort)) if message is not None else np.zeros(0, bool)
+        except ProtocolError:
+            return set()
+        return {self._cohort[place] for place in np.flatnonzero(flags)}
+
+
+def _read(reply: bytes, kind: type[Kind], max_bytes: int = 1 << 31) -> Kind | None:
+    """A client's message, None for what is none: that client is out."""
+    try:
+        return decode(reply, kind, max_bytes=max_bytes)
+    except WireError:
+        return None
 
 
 class MaskedSum(Session):

@@ -13,23 +13,42 @@ from framp_private.wire import decode, encode
 class Terms:
     """What all agreed on before: public, and the same at every client and at the server.
 
-    neighbours: k, even, or one less than the cohort. threshold: shares that open, of k + 1. minimum: planned cohort.
-    survivors: active clients, all in all, below which nothing is opened.
+    planned: clients that a round asks. neighbours: k, with whom each shares; planned - 1 on the complete graph.
+    threshold: shares that open a secret, of k + 1. minimum: planned cohort that a client takes part in, at least.
+    survivors: distinct members that must have confirmed one sum before anything of it is opened; more than half of the
+    cohort and its corrupt, so that a round has one sum. present: clients whose keys came, at least.
     """
 
+    planned: int
     neighbours: int
     threshold: int
     minimum: int
-    survivors: int = 0
+    survivors: int
+    present: int
+
+    @property
+    def complete(self) -> bool:
+        """Whether everybody shares with everybody."""
+        return self.neighbours >= self.planned - 1
+
+    @property
+    def most_peers(self) -> int:
+        """Neighbours that a client deals with, at most: those it drew, and of those that drew it three times as many.
+
+        As many as drew it are k in the mean, so that three times as many are the server's invention.
+        """
+        return self.planned - 1 if self.complete else 4 * self.neighbours
 
 
 @dataclass(frozen=True)
 class State:
     """What a client holds during one round. It is made of secrets, and forgotten with the round.
 
-    stage: the last one taken. context: run and round. mask_secret, seal_secret: this round's X25519 keys. root, index,
-    count: of the tree. peers: neighbours' `KeyEntry`s. seed: masks this client's vector. held: `SharePair`s by sender,
-    its own among them. asked: hash of the request for values. active, dropped: bitmaps that were confirmed.
+    stage: the last one taken. context: run and round. mask_secret, seal_secret: this round's X25519 keys. root: of the
+    tree over all keys. present: bitmap of whose keys came. index: this client's place. drawn: bitmap of the neighbours
+    it shared with. peers: `KeyEntry`s of all neighbours. seed: masks this client's vector. held: `SharePair`s by
+    sender, its own among them. shared: bitmap of who sent shares. asked: hash of the request for values. active,
+    dropped: bitmaps that were confirmed. signed: root over the confirmations. sample: bitmap of those to be checked.
     """
 
     stage: str
@@ -37,14 +56,18 @@ class State:
     mask_secret: bytes = field(repr=False)
     seal_secret: bytes = field(repr=False)
     root: bytes = b""
+    present: bytes = b""
     index: int = -1
-    count: int = 0
+    drawn: bytes = b""
     peers: Mapping[str, bytes] = field(default_factory=dict)
     seed: bytes = field(default=b"", repr=False)
     held: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    shared: bytes = b""
     asked: bytes = b""
     active: bytes = b""
     dropped: bytes = b""
+    signed: bytes = b""
+    sample: bytes = b""
 
     def peer(self, name: str) -> KeyEntry:
         """A neighbour's entry in the tree."""

@@ -15,7 +15,7 @@ KEYS, CONFIRM = "secagg keys", "secagg confirmation"
 
 def round_context(run: bytes, round_index: int) -> bytes:
     """What ties every key and signature to one round of one run."""
-    return hashlib.sha256(b"secagg round" + len(run).to_bytes(4, "big") + run + round_index.to_bytes(8, "big")).digest()
+    return _digest(b"secagg round", run, round_index.to_bytes(8, "big"))
 
 
 def stated_keys(context: bytes, name: str, mask_key: bytes, seal_key: bytes) -> bytes:
@@ -23,10 +23,18 @@ def stated_keys(context: bytes, name: str, mask_key: bytes, seal_key: bytes) -> 
     return context + mask_key + seal_key + name.encode()
 
 
-def stated_sets(context: bytes, root: bytes, asked: bytes, active: bytes, dropped: bytes) -> bytes:
-    """What a client signs before it opens anything: round, all keys, what was asked, and who is in and out."""
-    sizes = len(active).to_bytes(4, "big") + len(dropped).to_bytes(4, "big")
-    return context + root + asked + sizes + active + dropped
+def anchor(context: bytes, root: bytes, present: bytes, asked: bytes) -> bytes:
+    """What one sum stands on: the round, all keys, whose keys came, and the hash of what was asked.
+
+    Masks are derived from it and confirmations sign it. So masks of clients that were shown other keys, or asked with
+    another model, do not cancel: whoever is in one sum has seen the same.
+    """
+    return _digest(b"secagg sum", context, root, present, asked)
+
+
+def stated_sets(anchored: bytes, active: bytes, dropped: bytes) -> bytes:
+    """What a client signs before it opens anything: the sum, and who is in it and who is out."""
+    return _digest(b"secagg sets", anchored, active, dropped)
 
 
 def commitment(seed: bytes) -> bytes:
@@ -34,14 +42,14 @@ def commitment(seed: bytes) -> bytes:
     return hashlib.sha256(b"secagg seed" + seed).digest()
 
 
-def self_seed(seed: bytes, context: bytes, channel: str) -> bytes:
+def self_seed(seed: bytes, anchored: bytes, channel: str) -> bytes:
     """Of the mask that is removed by opening a surviving client's seed."""
-    return derive(seed, "secagg self mask", context, channel.encode())
+    return derive(seed, "secagg self mask", anchored, channel.encode())
 
 
-def pair_seed(agreed: bytes, context: bytes, channel: str) -> bytes:
+def pair_seed(agreed: bytes, anchored: bytes, channel: str) -> bytes:
     """Of the mask that two neighbours add and subtract."""
-    return derive(agreed, "secagg pair mask", context, channel.encode())
+    return derive(agreed, "secagg pair mask", anchored, channel.encode())
 
 
 def bits(packed: bytes, count: int) -> np.ndarray:
@@ -52,3 +60,8 @@ def bits(packed: bytes, count: int) -> np.ndarray:
     if found[count:].any():
         raise ProtocolError("a bitmap names clients that are not there")
     return found[:count]
+
+
+def _digest(*parts: bytes) -> bytes:
+    """SHA-256 of parts that are framed by their lengths, so that no two lists of them give the same bytes."""
+    return hashlib.sha256(b"".join(len(part).to_bytes(4, "big") + part for part in parts)).digest()

@@ -12,6 +12,7 @@ import numpy as np
 
 from framp_private.crypto.ring import Ring
 from framp_private.errors import PlanError, PrivacyParameterError, ProtocolError
+from framp_private.privacy.checks import check_real, check_whole
 from framp_private.privacy.events import Event, unprotected
 from framp_private.protections.base import (
     Exchange,
@@ -37,28 +38,34 @@ from framp_private.wire import decode
 class SecAgg(Protection):
     """The server learns the sum of the clients' values and who took part, however many drop out down to the threshold.
 
-    Guarantees, against a server that follows the protocol and fewer than `threshold` of any client's neighbourhood in
-    league with it: nothing but sums over all active clients. Against one that does not follow it: no client opens two
-    views of one round, as long as 2 t > k + 1 + the corrupt among a neighbourhood; but such a server can send a
-    model to one client that silences all others, so without noise nothing is claimed for single records or clients.
+    Guarantees, for what is opened in a round: one sum, over clients that all saw the same keys and the same request, of
+    whom at least `least_survivors` pinned members have signed that they are in it.
+
+    - Against a server that follows the protocol: nothing but that sum is learned, as long as fewer than the threshold
+      of any client's neighbourhood collude with it.
+    - Against one that does not: the same, as long as at most the `corrupt` share of the cohort colludes with it, that
+      is 2 t - n - 1 of the n members of a complete graph, and as many of the cohort by the quorum of a sparse one, up
+      to the failure probabilities that `planning` states. But such a server may send all clients a crafted model, so without
+      noise nothing is claimed for single records or clients.
 
     Args:
         threshold: share of a neighbourhood, itself included, that must survive: t = floor(threshold (k + 1)) + 1. In
-            [0.5, 1).
-        neighbours: k, even; None takes all others up to 64 clients and what `planning.design` says above.
+            [0.5, 1). None takes (1 + corrupt) / 2 on the complete graph, and what `planning.design` says elsewhere.
+        neighbours: k; None takes all others up to 64 clients and what `planning.design` says above.
         bound: largest size of a value, per coordinate. step: what values are rounded to, at most.
         ring_bits: width of the ring; None takes the fewest in which the cohort's sum cannot wrap.
         beyond: what becomes of a value beyond the bound or not finite: `refuse` it, which fails because of what the
             values are and so has no place under a guarantee, or `clip` it, to the bound or to zero.
         minimum: smallest planned cohort that a client takes part in, at least 3.
-        survivors: share of the planned cohort that must be active, or nothing is opened; clients see to it themselves.
-        corrupt, dropout: largest shares of the cohort in league with the server, and that drop out; for planning.
+        survivors: share of the planned cohort that must be active, or nothing is opened; clients count the signatures
+            themselves. More than half of the cohort and its corrupt are needed in any case.
+        corrupt, dropout: largest shares of the cohort that collude with a server which may cheat, and that drop out.
 
     Raises:
-        PlanError, PrivacyParameterError: a value outside its range.
+        PlanError, PrivacyParameterError: a value of another type or outside its range.
     """
 
-    threshold: float = 0.6
+    threshold: float | None = None
     neighbours: int | None = None
     bound: float = 1.0
     step: float = 1e-4
@@ -66,48 +73,83 @@ class SecAgg(Protection):
     beyond: Literal["refuse", "clip"] = "refuse"
     minimum: int = 3
     survivors: float = 0.0
-    corrupt: float = 0.0
+    corrupt: float = 0.1
     dropout: float = 0.2
     randomised: ClassVar[bool] = True
     one_request: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        check_real(self, "threshold", optional=True)
+        for name in ("bound", "step", "survivors", "corrupt", "dropout"):
+            check_real(self, name)
+        check_whole(self, "minimum")
+        for name in ("neighbours", "ring_bits"):
+            check_whole(self, name, optional=True)
         planning.check(self.threshold, self.dropout, self.corrupt, self.minimum)
-        if self.neighbours is not None and (self.neighbours < 2 or self.neighbours % 2):
-            raise PlanError(f"neighbours={self.neighbours} must be even and at least 2, or None for all")
+        if self.neighbours is not None and self.neighbours < 2:
+            raise PlanError(f"neighbours={self.neighbours} must be at least 2, or None for all")
         if not 0 <= self.survivors < 1:
             raise PlanError(f"survivors={self.survivors} is a share of the cohort: 0 or more, and less than 1")
-        Ring.fitting(self.minimum, self.bound, self.step)
+        if self.beyond not in ("refuse", "clip"):
+            raise PlanError(f"beyond={self.beyond!r} must be 'refuse' or 'clip'")
+        self.ring(self.minimum)
 
-    def terms(self, cohort: int) -> Terms:
-        """Graph and threshold for a planned cohort.
-
-        Raises:
-            PlanError: a cohort below the minimum, or a threshold at which the corrupt could open two views.
-        """
+    def design(self, cohort: int) -> planning.Design:
+        """Graph, threshold and what they stand, for a planned cohort. Raises what `terms` raises."""
         if cohort < self.minimum:
             raise PlanError(f"cohort={cohort} is below the minimum of {self.minimum}: ask more clients in a round")
-        neighbours = self.neighbours
-        if neighbours is None and cohort > planning.COMPLETE_TO:
-            found = planning.design(cohort, threshold=self.threshold, dropout=self.dropout, corrupt=self.corrupt)
-            neighbours = found.neighbours
-        size = min(neighbours or cohort, cohort - 1) + 1
-        opening = math.floor(self.threshold * size) + 1
-        if opening < planning.least_opening(size, self.corrupt):
+        if self.neighbours is None:
+            if cohort > planning.COMPLETE_TO:
+                return planning.design(cohort, threshold=self.threshold, dropout=self.dropout, corrupt=self.corrupt)
+        elif self.neighbours < cohort - 1:
+            return self._sparse(cohort, self.neighbours)
+        opening = planning.opening_of(cohort, (1 + self.corrupt) / 2 if self.threshold is None else self.threshold)
+        bad = planning.count_of(self.corrupt, cohort)
+        if planning.cheating(cohort, opening) < bad:
             raise PlanError(
-                f"threshold={self.threshold} opens with {opening} of {size}, of which {self.corrupt:g} may be corrupt: "
-                "two halves could open two views of one round; use a larger threshold"
+                f"threshold={self.threshold} opens with {opening} of {cohort}, of which corrupt={self.corrupt:g} are "
+                f"{bad}: two halves could open two views of one round; use a threshold of (1 + corrupt) / 2 or more"
             )
-        return Terms(size - 1, opening, self.minimum, math.ceil(self.survivors * cohort))
+        found = planning.failure(cohort, cohort - 1, opening, self.dropout, self.corrupt)
+        return planning.designed(cohort, cohort - 1, opening, self.dropout, self.corrupt, found)
+
+    def _sparse(self, cohort: int, neighbours: int) -> planning.Design:
+        """The design with a given number of neighbours, if what would show a value stays rare."""
+        opening = planning.opening_of(
+            neighbours + 1, (1 + self.corrupt) / 2 if self.threshold is None else self.threshold
+        )
+        found = planning.failure(cohort, neighbours, opening, self.dropout, self.corrupt)
+        if not planning.rare(found):
+            raise PlanError(
+                f"neighbours={neighbours} of {cohort} clients, threshold={opening} of {neighbours + 1}: with corrupt="
+                f"{self.corrupt:g} a client's value could be shown with probability {found.privacy:.1e}, and parts of "
+                f"the cohort be summed by themselves with {found.separation:.1e}; leave neighbours out, or take more"
+            )
+        return planning.designed(cohort, neighbours, opening, self.dropout, self.corrupt, found)
+
+    def terms(self, cohort: int) -> Terms:
+        """Graph, threshold and quorum for a planned cohort.
+
+        Raises:
+            PlanError: a cohort below the minimum, or a graph or threshold at which the corrupt could open two views.
+        """
+        made = self.design(cohort)
+        survivors = max(made.quorum, math.ceil(self.survivors * cohort - 1e-9))
+        present = survivors
+        if made.neighbours < cohort - 1:  # the graph was planned for those who may be missing, and no more
+            present = max(present, cohort - planning.count_of(self.dropout, cohort))
+        return Terms(cohort, made.neighbours, made.threshold, self.minimum, survivors, present)
 
     def least_survivors(self, cohort: int) -> int:
-        """How many clients any sum that is opened is over, at least: what `survivors` says, or the threshold."""
-        terms = self.terms(cohort)
-        return max(terms.survivors, terms.threshold)
+        """How many clients any sum that is opened is over, at least: pinned members who signed that they are in it."""
+        return self.terms(cohort).survivors
 
     def ring(self, cohort: int) -> Ring:
         """The integers that a cohort's values are summed in. Raises `PrivacyParameterError` for a ring too narrow."""
-        fitted = Ring.fitting(cohort, self.bound, self.step)
+        return self.widened(Ring.fitting(cohort, self.bound, self.step), cohort)
+
+    def widened(self, fitted: Ring, cohort: int) -> Ring:
+        """A ring that fits a cohort's values, at the width that was asked for. Raises what `ring` raises."""
         if self.ring_bits is None:
             return fitted
         if self.ring_bits < fitted.bits:
@@ -182,7 +224,8 @@ class SecAgg(Protection):
             raise PlanError("a secure sum takes values of one size that add up as they are, and a roster: see Pullback")
         gathering = meeting.shared.get(self)
         if gathering is None:
-            gathering = Gathering(cohort, self.terms(len(cohort)), meeting.roster, meeting.run, meeting.round_index)
+            terms = self.terms(len(cohort))
+            gathering = Gathering(cohort, terms, meeting.roster, meeting.run, meeting.round_index, meeting.asked)
             gathering.collect_keys(meeting.exchange)
             gathering.collect_shares(meeting.exchange)
             meeting.shared[self] = gathering
@@ -196,5 +239,9 @@ class SecAgg(Protection):
     def server_view(self) -> ServerView:
         """Sums over at least the threshold of the smallest cohort."""
         least = self.least_survivors(self.minimum)
-        trust = f"honest-but-curious server, with fewer than {self.threshold:g} of any client's neighbours in league"
+        near = 0.5 if self.threshold is None else self.threshold  # t is more than half of any neighbourhood
+        trust = (
+            f"honest-but-curious server, with at most {near:g} of any client's neighbours colluding; of the cohort "
+            f"at most {self.corrupt:g} where the server does not follow the protocol"
+        )
         return ServerView("sum", least, trust, ("who took part", "who dropped out and when", "sizes", "times"))
