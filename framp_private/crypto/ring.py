@@ -116,22 +116,26 @@ def pack(values: Ints, bits: int) -> bytes:
 
 
 def unpack(data: bytes, count: int, bits: int) -> Ints:
-    """The inverse of `pack`. Raises `CryptoError` for another length, or for bits set behind the last value."""
+    """The inverse of `pack`. Raises `CryptoError` for another length, or for bits set behind the last value.
+
+    Eight values fill `bits` bytes, so that the first, second, ... of all groups stand `bits` bytes apart: each is read
+    with one strided view of 64-bit words that need not be aligned, and for widths of more than 57 one of bytes.
+    """
     if len(data) != -(-count * bits // 8):
         raise CryptoError(f"{len(data)} bytes do not hold {count} values of {bits} bits")
-    groups = -(-count // 8)
-    padded = np.frombuffer(data.ljust(groups * bits, b"\0"), np.uint8).reshape(groups, bits).astype(np.uint64)
-    values = np.zeros((groups, 8), np.uint64)
-    mask = np.uint64((1 << bits) - 1)
-    for index in range(8):
-        low = index * bits
-        first, last = low // 8, (low + bits - 1) // 8
-        for place in range(first, last + 1):
-            shift = 8 * place - low
-            part = padded[:, place] << np.uint64(shift) if shift >= 0 else padded[:, place] >> np.uint64(-shift)
-            values[:, index] |= part
-        values[:, index] &= mask
-    flat = values.reshape(-1)
+    groups, dtype = -(-count // 8), np.uint32 if bits <= 32 else np.uint64
+    flat, mask = np.zeros(groups * 8, dtype), np.uint64((1 << bits) - 1)
+    raw = np.frombuffer(data.ljust(groups * bits + _WORD, b"\0"), np.uint8)
+    for index in range(8 if groups else 0):
+        first, shift = divmod(index * bits, 8)
+        words = np.ndarray((groups,), "<u8", raw, first, (bits,)) >> np.uint64(shift)
+        if shift + bits > 8 * _WORD:
+            words |= raw[first + _WORD :: bits][:groups].astype(np.uint64) << np.uint64(8 * _WORD - shift)
+        flat[index::8] = words & mask
     if flat[count:].any():
         raise CryptoError("packed values have bits set behind the last one")
-    return flat[:count].astype(np.uint32 if bits <= 32 else np.uint64)
+    return flat[:count]
+
+
+_WORD = 8
+"""Bytes of a word."""
