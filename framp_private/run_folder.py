@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -150,11 +150,19 @@ class ClientStore:
     """
 
     folder: Path
+    stored: dict[str, bytes] = field(default_factory=dict, repr=False, compare=False)
 
     def save(self, name: str, state: ClientState) -> None:
-        """Replaces a client's state; it is on disk when this returns."""
-        self.folder.mkdir(exist_ok=True)
-        write_atomically(self.folder / f"{name}.state", state.to_bytes())
+        """Replaces a client's state; it is on disk when this returns.
+
+        What a protocol holds during a round is in no stored state, so that its trips change nothing there.
+        """
+        data = state.to_bytes()
+        if self.stored.get(name) == data:
+            return
+        self.folder.mkdir(mode=0o700, exist_ok=True)
+        write_atomically(self.folder / f"{name}.state", data)
+        self.stored[name] = data
 
     def load(self, name: str) -> ClientState | None:
         """A client's state, None if it never stored one; raises `WireError` if it was altered."""

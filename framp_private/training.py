@@ -23,6 +23,7 @@ from framp_private.federated.client import Plant
 from framp_private.federated.dp_sgd import GRAPHS
 from framp_private.federated.federation import Federation
 from framp_private.federated.local_training import Decay, HomeSchedule
+from framp_private.federated.per_sample import right
 from framp_private.privacy.chain import Head
 from framp_private.privacy.events import Budget
 from framp_private.provenance import provenance
@@ -171,11 +172,12 @@ def _check_fit(federation: Federation, dataset: FederatedDataset, exchanges: boo
     if network.n_classes != schema.n_classes:
         raise ModelError(f"the network has {network.n_classes} outputs and the data {schema.n_classes} classes")
     first = next(iter(dataset.clients.values()))
-    network.probe(first.x if first.edge_index is not None else first.x[:1], first.edge_index)
     if exchanges and federation.record_level:
         if first.edge_index is not None:
             raise PlanError(GRAPHS)
-        network.check_separate(schema.input_shape)
+        right(getattr(federation.trainer, "mode", "auto"), network, False, schema.input_shape)
+        return
+    network.probe(first.x if first.edge_index is not None else first.x[:1], first.edge_index)
 
 
 def _transcript(out: Path | None, wanted: bool, resume: bool) -> Transcript | None:

@@ -81,16 +81,16 @@ class DescriptorRule:
                 "use descriptor.encoder='labels'"
             )
         network.load(initial)
-        rows, labels = self._rows(network, data)
+        rows, labels = self._rows(network, data, steady=True)
         clipped = clip_rows(rows, clip_norm).double()
         if not self.class_wise or self.encoder == "labels":
             return clipped.sum(0)
         sums = torch.zeros(network.n_classes, network.feature_dim, dtype=torch.float64)
         return sums.index_add_(0, labels, clipped).reshape(-1)
 
-    def _rows(self, network: TargetNetwork, data: ClientData) -> tuple[Tensor, Tensor]:
+    def _rows(self, network: TargetNetwork, data: ClientData, steady: bool = False) -> tuple[Tensor, Tensor]:
         """(n, d) vectors of the training records, and their labels."""
         if self.encoder == "labels":
             labels = data.y[data.train]
             return torch.nn.functional.one_hot(labels, network.n_classes).float(), labels
-        return features_of(network, data, data.train)
+        return features_of(network, data, data.train, steady=steady)

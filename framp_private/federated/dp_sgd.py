@@ -32,7 +32,7 @@ from framp_private.federated.local_training import (
     decayed,
     fiarse_factor,
 )
-from framp_private.federated.per_sample import MaskedOptimizer, Mode, chosen
+from framp_private.federated.per_sample import Loss, Losses, MaskedOptimizer, Mode, chosen, right
 from framp_private.federated.prototypes import GlobalPrototypes
 from framp_private.models.target import TargetNetwork
 from framp_private.privacy.clipping import check_clip, check_noise
@@ -135,11 +135,11 @@ class DpSGD:
             noise_multiplier=self.noise_multiplier,
             expected_batch_size=self.sampling_probability * home.declared,
         )
-        mode = chosen(self.mode, network, bool(mask.all()))
+        mode = self._mode(network, bool(mask.all()), data)
         current, velocity = network.weights, torch.zeros(network.n_parameters)
         for _ in range(self.steps):
             rows = data.train[poisson_sample(data.n_train, self.sampling_probability, home.entropy)]
-            loss = partial(self._losses, network, data, rows, prototypes) if len(rows) else None
+            loss = self._loss(network, data, rows, prototypes) if len(rows) else None
             gradient = optimizer.noisy_gradient(loss, mode, home.plant)
             if home.observe is not None:
                 home.observe("update", "clip_fraction", optimizer.clip_fraction)
@@ -156,6 +156,16 @@ class DpSGD:
             raise PrivacyParameterError(GRAPHS)
         if self.mode == "loop":  # a record that is not finite would make zero gradients of all others not finite
             raise PrivacyParameterError("mode='loop' keeps no records apart: it is for GraphDpSGD, use mode='auto'")
+
+    def _mode(self, network: TargetNetwork, full: bool, data: ClientData) -> Mode:
+        """The mode that runs, tried before; raises `ModelError` for a network that lets records meet."""
+        return right(self.mode, network, full, tuple(data.x.shape[1:]))
+
+    def _loss(
+        self, network: TargetNetwork, data: ClientData, rows: Tensor, prototypes: GlobalPrototypes | None
+    ) -> Loss:
+        """The losses of a batch, of which any part can be asked for."""
+        return Losses(lambda some, module: self._losses(network, data, some, prototypes, module), rows)
 
     def _losses(
         self,
@@ -200,6 +210,14 @@ class GraphDpSGD(DpSGD):
             raise PrivacyParameterError(
                 "GraphDpSGD takes a graph with dense features: use features=projection, and DpSGD for other records"
             )
+
+    def _mode(self, network: TargetNetwork, full: bool, data: ClientData) -> Mode:
+        return chosen(self.mode, network, full)
+
+    def _loss(
+        self, network: TargetNetwork, data: ClientData, rows: Tensor, prototypes: GlobalPrototypes | None
+    ) -> Loss:
+        return partial(self._losses, network, data, rows, prototypes)
 
     def _forward(
         self, network: TargetNetwork, data: ClientData, rows: Tensor, module: nn.Module

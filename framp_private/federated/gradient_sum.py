@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -23,15 +22,12 @@ from framp_private.data.base import ClientData
 from framp_private.errors import PrivacyParameterError
 from framp_private.federated.dp_sgd import GRAPHS
 from framp_private.federated.local_training import Alignment, AtHome, HomeSchedule, LocalSGD
-from framp_private.federated.per_sample import Mode, summed_clipped
+from framp_private.federated.per_sample import Losses, Mode, summed_clipped
 from framp_private.federated.prototypes import GlobalPrototypes
 from framp_private.models.target import TargetNetwork
 from framp_private.privacy.clipping import check_clip
 from framp_private.privacy.events import Event
 from framp_private.randomness import Streams
-
-BLOCK = 512
-"""Records whose gradients are in memory together."""
 
 
 @dataclass(frozen=True)
@@ -132,9 +128,8 @@ class GradientSum:
             return each
 
         total = torch.zeros(network.n_parameters, dtype=torch.float64)
-        for rows in torch.split(data.train, BLOCK) if data.n_train else ():
-            part, clipped = summed_clipped(network, mask, partial(losses, rows), self.clip_norm, self.mode)
-            total += part
+        if data.n_train:
+            total, clipped = summed_clipped(network, mask, Losses(losses, data.train), self.clip_norm, self.mode)
             if home is not None and home.observe is not None:
                 home.observe("update", "clip_fraction", clipped)
         return total * mask * (self.learning_rate / self.records)

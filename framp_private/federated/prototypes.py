@@ -18,6 +18,7 @@ from torch import Tensor
 
 from framp_private.data.base import ClientData
 from framp_private.errors import PrivacyParameterError
+from framp_private.federated.separate_records import block_of
 from framp_private.models.target import TargetNetwork
 from framp_private.privacy.clipping import SHRINK, clip_rows
 
@@ -93,7 +94,7 @@ def local_prototypes(
     """
     if bound is not None and data.edge_index is not None:
         raise PrivacyParameterError("a node's features reach other nodes' representations: no bound on one node holds")
-    features, labels = features_of(network, data, rows)
+    features, labels = features_of(network, data, rows, steady=bound is not None)
     sums = torch.zeros(network.n_classes, network.feature_dim + 1)
     counts = torch.bincount(labels, minlength=network.n_classes)
     if bound is not None:
@@ -108,17 +109,30 @@ def local_prototypes(
     return sums.reshape(-1).numpy()
 
 
-def features_of(network: TargetNetwork, data: ClientData, rows: Tensor, block: int = 128) -> tuple[Tensor, Tensor]:
+def features_of(
+    network: TargetNetwork, data: ClientData, rows: Tensor, block: int = 64, *, steady: bool = False
+) -> tuple[Tensor, Tensor]:
     """Representations (len(rows), feature_dim) and labels (len(rows),), in evaluation mode and without gradient.
 
-    Small blocks stay in cache.
+    Records always come in blocks of one size, the last filled up: matrix products round by the shape of what they are
+    given, and under weights that a server made up one record more or less would move all others' representations.
+
+    steady: where products round by the place in a block, too, records are taken one by one.
     """
+    if steady and data.edge_index is None:
+        block = block_of(network, tuple(data.x.shape[1:]), block)
     network.module.eval()
     try:
         with torch.no_grad():
             if data.edge_index is not None:
                 return network.forward(data.x, data.edge_index, rows)[1], data.y[rows]
-            parts = [network.forward(data.x[part])[1] for part in torch.split(rows, block)]
+            parts = [_block(network, data.x, part, block) for part in torch.split(rows, block) if len(part)]
             return torch.cat([*parts, torch.zeros(0, network.feature_dim)]), data.y[rows]
     finally:
         network.module.train()
+
+
+def _block(network: TargetNetwork, x: Tensor, rows: Tensor, size: int) -> Tensor:
+    """(len(rows), feature_dim) representations, made in a batch of `size`."""
+    padded = torch.cat([rows, rows[:1].expand(size - len(rows))])
+    return network.forward(x[padded])[1][: len(rows)]

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from framp_private.models.convolution_gradients import TOGETHER, formed, windows
-from framp_private.models.flat import Tensors
+from framp_private.models.flat import Tensors, weighted
 
 Factors = Callable[[Tensor], Tensor]
 """(n,) squared norms -> (n,) clipping factors."""
@@ -63,19 +63,22 @@ def recording(module: nn.Module) -> Iterator[dict[str, Call]]:
         for name, layer in module.named_modules()
         if any(True for _ in layer.parameters(recurse=False))
     ]
-    for value in module.parameters():
+    moving = [value for value in module.parameters() if value.requires_grad]
+    for value in moving:
         value.requires_grad_(False)
     try:
         yield calls
     finally:
         for handle in handles:
             handle.remove()
-        for value in module.parameters():
+        for value in moving:
             value.requires_grad_(True)
 
 
 def clipped_sum(calls: dict[str, Call], tensors: Tensors, mask: Tensor | None, factors: Factors) -> Tensor:
-    """(total,) float32: the sum of per-record gradients, each scaled by its factor, on the mask.
+    """(total,) float64: the sum of per-record gradients, each scaled by its factor, on the mask.
+
+    Sums over records are formed in float64, so that what one record adds is not rounded by how many others there are.
 
     Args:
         calls: filled by a forward and a backward pass of the *sum* of the records' losses.
@@ -90,7 +93,7 @@ def clipped_sum(calls: dict[str, Call], tensors: Tensors, mask: Tensor | None, f
     squared = torch.stack([part.squared().double() for part in parts]).sum(0)
     scale = factors(squared).float()
     finite = bool(torch.isfinite(squared).all())  # of every number that a norm is made of, too
-    total = torch.zeros(tensors.total)
+    total = torch.zeros(tensors.total, dtype=torch.float64)
     for part in parts:
         if not finite:
             part.clean()
@@ -103,7 +106,8 @@ Masks = Callable[[str], Tensor] | None
 
 
 def _part(call: Call, name: str, masks: Masks) -> _Linear | _Conv | _Norm:
-    assert call.back is not None
+    if call.back is None:
+        raise RuntimeError(f"nothing flows back to layer {name!r}")
     kind = _Conv if isinstance(call.layer, nn.Conv2d) else _Linear if isinstance(call.layer, nn.Linear) else _Norm
     return kind(call, f"{name}." if name else "", masks)
 
@@ -135,8 +139,11 @@ class _Linear:
         _clean(self._a, self._b, self._formed)
 
     def weighted(self, scale: Tensor) -> dict[str, Tensor]:
-        b = self._b * scale[:, None]
-        weight = b.T @ self._a if self._formed is None else torch.tensordot(scale, self._formed, 1)
+        b = self._b.double() * scale[:, None]
+        if self._formed is None:
+            weight = b.T @ self._a.double()
+        else:
+            weight = weighted(scale, self._formed.flatten(1)).view(self._formed.shape[1:])
         made = {f"{self._prefix}weight": weight}
         return made | ({f"{self._prefix}bias": b.sum(0)} if self._bias else {})
 
@@ -193,12 +200,12 @@ class _Conv:
 
     def weighted(self, scale: Tensor) -> dict[str, Tensor]:
         if self._windows is not None:
-            weight = self._summed(scale, self._b, self._windows).float().view(self._shape)
+            weight = self._summed(scale, self._b, self._windows).view(self._shape)
         else:
             assert self._formed is not None
             weight = self._formed.weighted(scale)
         made = {f"{self._prefix}weight": weight}
-        return made | ({f"{self._prefix}bias": scale @ self._shift} if self._bias else {})
+        return made | ({f"{self._prefix}bias": weighted(scale, self._shift)} if self._bias else {})
 
     def _summed(self, scale: Tensor, b: Tensor, windows: Tensor) -> Tensor:
         """(o, k) float64, few records at a time; float32 would keep errors of cancelling places that no norm saw."""
@@ -236,8 +243,8 @@ class _Norm:
         _clean(self._weight, self._shift)
 
     def weighted(self, scale: Tensor) -> dict[str, Tensor]:
-        made = {f"{self._prefix}weight": scale @ self._weight}
-        return made | ({f"{self._prefix}bias": scale @ self._shift} if self._bias else {})
+        made = {f"{self._prefix}weight": weighted(scale, self._weight)}
+        return made | ({f"{self._prefix}bias": weighted(scale, self._shift)} if self._bias else {})
 
 
 def _squared(rows: Tensor, masks: Masks, key: str) -> Tensor:
@@ -260,6 +267,8 @@ def _recorder(calls: dict[str, Call], name: str) -> Callable[[nn.Module, tuple[T
     def record(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         if name in calls:
             raise RuntimeError(f"layer {name!r} is called twice in one forward pass")
+        if not inputs:
+            raise RuntimeError(f"layer {name!r} is called by keyword")
         call = calls[name] = Call(layer, inputs[0].detach())
         if not output.requires_grad:
             output.requires_grad_()
@@ -273,7 +282,9 @@ def _recorder(calls: dict[str, Call], name: str) -> Callable[[nn.Module, tuple[T
 
 
 def _known(layer: nn.Module) -> bool:
-    if isinstance(layer, nn.Conv2d):
+    if not all(value.requires_grad for value in layer.parameters(recurse=False)):
+        return False
+    if type(layer) is nn.Conv2d:
         plain = layer.groups == 1 and layer.dilation == (1, 1) and layer.padding_mode == "zeros"
         return plain and not isinstance(layer.padding, str)
     return type(layer) in (nn.Linear, nn.GroupNorm, nn.LayerNorm)

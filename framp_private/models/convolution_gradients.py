@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from framp_private.models.flat import weighted
+
 
 @dataclass
 class Formed:
@@ -28,8 +30,8 @@ class Formed:
         return norms.square().sum(0)
 
     def weighted(self, scale: Tensor) -> Tensor:
-        """The sum over records of scale_i times gradient i, in the weight's shape."""
-        total = scale @ self.rows
+        """The sum over records of scale_i times gradient i, in the weight's shape, float64."""
+        total = torch.stack([weighted(scale, part) for part in self.rows])
         order = sorted(range(4), key=self.axes.__getitem__)
         return total.view([self.shape[axis] for axis in self.axes]).permute(order)
 

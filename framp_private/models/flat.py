@@ -64,3 +64,16 @@ def bind(module: nn.Module) -> tuple[Tensor, Tensor]:
         value.data = weights[part].view_as(value)
         value.grad = gradient[part].view_as(value)
     return weights, gradient
+
+
+def weighted(scale: Tensor, rows: Tensor) -> Tensor:
+    """(d,) float64: the sum of (n, d) rows, each times its factor, a few columns at a time."""
+    factors, total = scale.double(), torch.empty(rows.shape[1], dtype=torch.float64)
+    for at in range(0, rows.shape[1], _COLUMNS):
+        part = slice(at, at + _COLUMNS)
+        torch.mv(rows[:, part].double().T, factors, out=total[part])
+    return total
+
+
+_COLUMNS = 1 << 14
+"""Columns that are summed together."""

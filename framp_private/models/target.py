@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,19 +32,24 @@ class TargetNetwork:
     normalisation layers. `weights` and `gradient` are the flat buffers of the working module. Every thread has a
     working module of its own, so that clients can train side by side; `classifier` is where
     the classifier lies, None if it has no bias. `stochastic` says that the module draws random
-    numbers when it trains (dropout), which ties it to one thread.
+    numbers when it trains (dropout), which ties it to one thread. `gradients` keeps which way of making per-record
+    gradients was found right, by the way that was asked for and the shape of a record.
 
     Args:
         build: makes the module; called inside a seeded scope that leaves global generators alone.
         classifier: dotted name of the last linear layer; its input is the representation that prototypes are
             made of. Default: the last module with `in_features` and `out_features`.
+        examples: (n, *shape) public records that the network takes, for what is tried before a run with a guarantee
+            for records; needed where it takes none of those that could be made up. Never a client's.
 
     Raises:
         ModelError: the module has BatchNorm or running statistics, no linear classifier, no parameters, or
             parameters that are not float32.
     """
 
-    def __init__(self, build: Callable[[], nn.Module], classifier: str | None = None) -> None:
+    def __init__(
+        self, build: Callable[[], nn.Module], classifier: str | None = None, examples: Tensor | None = None
+    ) -> None:
         with Streams(0).child("structure").as_torch_default():
             module = build()
         _refuse(module)
@@ -59,12 +65,14 @@ class TargetNetwork:
         weight, bias = (places.get(f"{self.classifier_name}.{name}") for name in ("weight", "bias"))
         self.classifier = Places(weight, bias) if weight is not None and bias is not None else None
         self.stochastic = any("Dropout" in type(part).__name__ for part in module.modules())
+        self.examples = examples
+        self.gradients: dict[tuple[str, tuple[int, ...]], str] = {}
         self._own = threading.local()
         self._own.working = _Working(module, self.classifier_name)
 
-    def __reduce__(self) -> tuple[type[TargetNetwork], tuple[Callable[[], nn.Module], str], dict[str, bool]]:
+    def __reduce__(self) -> tuple[type[TargetNetwork], tuple[Any, ...], dict[str, bool]]:
         """A copy, or what is unpickled, is built anew: no loaded weights travel with it."""
-        return TargetNetwork, (self._build, self.classifier_name), {"stochastic": self.stochastic}
+        return TargetNetwork, (self._build, self.classifier_name, self.examples), {"stochastic": self.stochastic}
 
     @property
     def module(self) -> nn.Module:
@@ -139,31 +147,6 @@ class TargetNetwork:
                     "build it for the data set's schema"
                 ) from error
             self.stochastic = self.stochastic or not torch.equal(before, torch.random.get_rng_state())
-
-    def check_separate(self, shape: tuple[int, ...]) -> None:
-        """On made-up records: what the network says of one must not depend on the others in its batch.
-
-        Raises:
-            ModelError: records meet inside the network, or random numbers are drawn for a whole batch.
-        """
-        if self.stochastic:
-            raise ModelError(
-                "the network draws random numbers (dropout) for a whole batch, so records move each other's gradients: "
-                "leave dropout out under a record-level guarantee"
-            )
-        x = torch.randn(4, *shape, generator=Streams(0).child("probe").torch())
-        other = torch.cat([x[:1] * -3 + 1, x[1:]])
-        for mode in (True, False):
-            self.module.train(mode)
-            with torch.no_grad():
-                before, after = self.forward(x), self.forward(other)
-            for a, b in zip(before, after, strict=True):
-                if not torch.allclose(a[1:], b[1:], rtol=1e-4, atol=1e-5):
-                    raise ModelError(
-                        "the network lets records of a batch meet (a batch mean, attention over records): one record "
-                        "would move all others' gradients; use layers that take each record for itself"
-                    )
-        self.module.train()
 
     def as_module(self, weights: Tensor) -> nn.Module:
         """An independent module with these weights, in evaluation mode, for prediction outside the federation."""

@@ -82,8 +82,8 @@ class Distributed(Gaussian):
             raise PlanError(f"distributed noise goes into the integers of SecAgg, not of {type(self.inner).__name__}")
         if (self.inner.bound, self.inner.step) != (SecAgg.bound, SecAgg.step):
             raise PlanError(
-                f"bound={self.inner.bound}, step={self.inner.step}: where clients add noise, both follow from clip_norm, "
-                "noise and fineness; leave them out of the SecAgg inside"
+                f"bound={self.inner.bound}, step={self.inner.step}: where clients add noise, both follow from "
+                "clip_norm, noise and fineness; leave them out of the SecAgg inside"
             )
         # what a client's noise may exceed is cut off, as an error would tell of the value: the value says so itself
         object.__setattr__(self, "inner", replace(self.inner, beyond="clip"))

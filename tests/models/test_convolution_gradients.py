@@ -45,5 +45,7 @@ def test_norms_and_sums_equal_autograd_s(kind: str, n: int, monkeypatch: pytest.
             found = formed(x, back, layer)
             cut = expected if kept is None else expected * kept
             torch.testing.assert_close(found.squared(kept), cut.flatten(1).square().sum(1), rtol=1e-4, atol=1e-4)
-            torch.testing.assert_close(found.weighted(scale), torch.tensordot(scale, cut, 1), rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(
+                found.weighted(scale), torch.tensordot(scale, cut, 1).double(), rtol=1e-4, atol=1e-4
+            )
     assert used == [way, way]

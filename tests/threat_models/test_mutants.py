@@ -152,6 +152,12 @@ def clip_of_the_batch(monkeypatch) -> None:
         return total * min(1.0, DATA.n_train * 0.4 / max(float(total.norm()), 1e-12))
 
     monkeypatch.setitem(per_sample._SUMS, "bookkeeping", wrong)
+    untried(monkeypatch)
+
+
+def untried(monkeypatch) -> None:
+    """What is tried on made-up records before a run would notice, and take another way: so it is off."""
+    monkeypatch.setattr(per_sample, "found", lambda *given: "bookkeeping")
 
 
 def clip_of_each_layer(monkeypatch) -> None:
@@ -162,6 +168,7 @@ def clip_of_each_layer(monkeypatch) -> None:
         return total
 
     monkeypatch.setattr(per_sample, "clipped_sum", wrong)
+    untried(monkeypatch)
 
 
 def replaced_for_removed(monkeypatch) -> None:

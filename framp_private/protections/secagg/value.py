@@ -45,8 +45,8 @@ class SecAgg(Protection):
       of any client's neighbourhood collude with it.
     - Against one that does not: the same, as long as at most the `corrupt` share of the cohort colludes with it, that
       is 2 t - n - 1 of the n members of a complete graph, and as many of the cohort by the quorum of a sparse one, up
-      to the failure probabilities that `planning` states. But such a server may send all clients a crafted model, so without
-      noise nothing is claimed for single records or clients.
+      to the failure probabilities that `planning` states. But such a server may send all clients a crafted
+      model, so without noise nothing is claimed for single records or clients.
 
     Args:
         threshold: share of a neighbourhood, itself included, that must survive: t = floor(threshold (k + 1)) + 1. In
