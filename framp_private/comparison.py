@@ -18,7 +18,7 @@ from framp_private.checkpoint import write_atomically
 from framp_private.errors import RunError
 from framp_private.privacy.claims import UNITS
 from framp_private.run_folder import RunFolder
-from framp_private.sweep.intervals import CONFIDENCE, difference, interval
+from framp_private.sweep.intervals import CONFIDENCE, difference, interval, range_of
 from framp_private.version import __version__
 
 Row = dict[str, Any]
@@ -116,7 +116,11 @@ def _setting(group: Sequence[Row], groups: Sequence[Sequence[Row]]) -> Row:
         "unit": unit if known else None,
         "claim": max(claims, key=lambda claim: claim["epsilon"]) if known else None,
         "values": {name: by_seed for name, by_seed in values.items() if by_seed},
-        "means": {name: interval(list(by_seed.values())).as_row() for name, by_seed in values.items() if by_seed},
+        "means": {
+            name: interval(list(by_seed.values()), range_of(name)).as_row()
+            for name, by_seed in values.items()
+            if by_seed
+        },
         "method": first["method"],
         "dataset": first["dataset"],
         "server_view": first.get("server_view", {}),
@@ -168,7 +172,7 @@ def _differences(settings: Sequence[Row]) -> list[Row]:
             seeds = [seed for seed in values if seed in first["values"].get(name, {})]
             if seeds:
                 pair = [values[seed] for seed in seeds], [first["values"][name][seed] for seed in seeds]
-                measures[name] = {**difference(*pair).as_row(), "seeds": seeds}
+                measures[name] = {**difference(*pair, within=range_of(name)).as_row(), "seeds": seeds}
         rows.append({"setting": place, "measures": measures})
     tested = [measure for row in rows for measure in row["measures"].values() if measure["p"] is not None]
     for measure, adjusted in zip(tested, holm([measure["p"] for measure in tested]), strict=True):

@@ -16,13 +16,15 @@ from typing import Any
 
 from framp_private.checkpoint import load_checkpoint
 from framp_private.crypto.keys import Identity
-from framp_private.errors import LedgerError
+from framp_private.errors import LedgerError, StorageError
 from framp_private.federated.row_signer import row_signed
 from framp_private.privacy.chain import Head, read_chain
 from framp_private.privacy.ledger import Ledger, verify
 from framp_private.randomness import Entropy
 from framp_private.sweep.folder import SweepFolder
+from framp_private.sweep.opening import find_study
 from framp_private.sweep.record import FINISHED
+from framp_private.sweep.storage import open_storage
 
 Row = dict[str, Any]
 
@@ -207,7 +209,29 @@ def _verify_sweep(folder: Path) -> list[str]:
             raise LedgerError(f"{path} is signed by {signer[:16] or 'nobody'}, and the sweep's key is another")
         what = f"{genesis['owner']}, unit {genesis['unit']}, {genesis['relation']}"
         lines.append(f"{what}: {len(rows)} rows, whole, signed by {signer[:16]}; {tail}")
+    _verify_study(SweepFolder(folder))
     return [*lines, _verify_trials(folder, recorded)]
+
+
+def _verify_study(folder: SweepFolder) -> None:
+    """Holds the study that a folder keeps against the folder.
+
+    Raises:
+        LedgerError: it is gone, cannot be read, or is another sweep's: nothing knows then what was run.
+    """
+    if not folder.own:  # on a server, whose password nobody gave
+        return
+    try:
+        storage = open_storage(folder.database, patience=5.0, look=True)
+        try:
+            study = find_study(storage, folder.sweep())
+            study.trials()
+        finally:
+            storage.close()
+    except StorageError as error:
+        raise LedgerError(f"the study of this sweep does not verify: {error}; restore it from a copy") from error
+    if study.identity != folder.identity:
+        raise LedgerError(f"{folder.database} is the study of another sweep of this name: restore it from a copy")
 
 
 def _tail(path: Path, rows: list[Row], recorded: _Recorded | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Literal
 
 import typer
@@ -41,13 +42,13 @@ def document_of(folder: Path) -> Document:
         RunError: none of them, an unfinished one, or one whose files were altered or are of another version.
     """
     if SweepFolder(folder).begun:
-        cure = f"framp-private sweep {folder / 'sweep.yaml'} --out {folder} --resume"
+        cure = f"framp-private sweep {quote(str(folder / 'sweep.yaml'))} --out {quote(str(folder))} --resume"
         with readable(folder / "summary.json", f"run `{cure}`, which writes it anew"):
             summary = SweepFolder(folder).summary()
             check_summary(summary)
             return sweep_document(summary, __version__, folder)
     if (folder / FILE).is_file():
-        cure = f"framp-private compare RUN RUN ... --out {folder}"
+        cure = f"framp-private compare RUN RUN ... --out {quote(str(folder))}"
         with readable(folder / FILE, f"run `{cure}` with the same runs, which writes it anew"):
             found = read_comparison(folder)
             check(found, COMPARISON)

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from framp_private.errors import ConfigError
+from framp_private.errors import ConfigError, StorageError
 from framp_private.sweep import Machine, Sweep, read_sweep, run_sweep
 from framp_private.sweep.folder import SweepFolder
 from framp_private.sweep.opening import find_study
@@ -91,11 +91,16 @@ def status(
     files = SweepFolder(folder)
     sweep: Sweep = files.sweep()
     address = storage or os.environ.get(STORAGE) or files.located()
-    if "***" in address:
+    if isinstance(address, str) and "***" in address:
         raise ConfigError(f"the trials are in {address}: name it with its password by --storage or {STORAGE}")
     opened = open_storage(address, patience=5.0, look=True)
     try:
-        trials = find_study(opened, sweep).trials()
+        study = find_study(opened, sweep)
+        if study.identity != files.identity:
+            raise StorageError(
+                f"{opened.shown} holds another sweep of the name {sweep.name!r}: restore the folder's own"
+            )
+        trials = study.trials()
     finally:
         opened.close()
     if as_json:

@@ -147,8 +147,8 @@ def comparison_table(found: Mapping[str, Any]) -> RenderableType:
 def _mean(row: Mapping[str, Any] | None, form: str) -> str:
     if row is None:
         return "–"
-    half = "" if row["low"] is None else f" ± {row['mean'] - row['low']:{form}}"
-    return f"{row['mean']:{form}}{half}"
+    ends = "" if row["low"] is None else f" [{row['low']:{form}}, {row['high']:{form}}]"
+    return f"{row['mean']:{form}}{ends}"
 
 
 def calibration_table(found: Calibration, channels: Mapping[str, Releases]) -> RenderableType:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.special import expit
-from scipy.stats import norm, rankdata
+from scipy.special import betaincinv
+from scipy.stats import norm, rankdata, t
 
 from threat_models.auditing.multi_run import clopper_pearson
 from threat_models.errors import AuditError, NotResolvable
@@ -17,13 +17,18 @@ LEAST_FALSE_POSITIVES = 10
 """A TPR at a FPR needs so many non-members over the threshold; fewer say nothing of the FPR."""
 
 
+Limits = Callable[[float], tuple[float, float]]
+"""alpha -> both ends of the interval with confidence 1 - alpha."""
+
+
 @dataclass(frozen=True)
 class Estimate:
-    """A figure and its interval."""
+    """A figure and its interval; `limits` gives it at any level, where that is known."""
 
     value: float
     low: float
     high: float
+    limits: Limits | None = field(default=None, compare=False, repr=False)
 
 
 def check_scores(scores: np.ndarray, members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -48,22 +53,53 @@ def check_scores(scores: np.ndarray, members: np.ndarray) -> tuple[np.ndarray, n
 
 
 def auc(scores: np.ndarray, members: np.ndarray, *, alpha: float = 0.05) -> Estimate:
-    """The Mann-Whitney AUC, ties at one half, with the interval of DeLong et al. (1988) on the logit scale.
+    """The Mann-Whitney AUC, ties at one half, with an interval that holds at any size, on each side of it.
+
+    An exact interval (Clopper and Pearson 1934) at the number of independent comparisons that the AUC is worth: at
+    least min(m, n), into which its pairs can be split (Hoeffding 1963, section 5), and more where the variance of
+    DeLong et al. (1988) says so, with Student's t for its degrees of freedom (Korn and Graubard 1998). Each side's variance is
+    drawn towards the largest that this AUC can have by three made-up records, as few records say little of a variance.
+    With five records on a side even a perfect score is no proof: .025^(1/5) is under one half.
 
     Raises as `check_scores`.
     """
     inside, outside = check_scores(scores, members)
     n1, n0 = len(inside), len(outside)
     ranks = rankdata(np.concatenate([inside, outside]))
-    value = (ranks[:n1].sum() - n1 * (n1 + 1) / 2) / (n1 * n0)
+    value = float((ranks[:n1].sum() - n1 * (n1 + 1) / 2) / (n1 * n0))
     above = (ranks[:n1] - rankdata(inside)) / n0  # of each member: the share of non-members below it
     below = 1 - (ranks[n1:] - rankdata(outside)) / n1
-    variance = (above.var(ddof=1) / n1 if n1 > 1 else 0.25) + (below.var(ddof=1) / n0 if n0 > 1 else 0.25)
-    if value in (0.0, 1.0):  # no spread at all: the rule of three in its place
-        edge = min(0.5, 3 / min(n1, n0))
-        return Estimate(float(value), float(max(0.0, value - edge)), float(min(1.0, value + edge)))
-    odds, half = math.log(value / (1 - value)), norm.isf(alpha / 2) * math.sqrt(variance) / (value * (1 - value))
-    return Estimate(float(value), float(expit(odds - half)), float(expit(odds + half)))
+
+    def limits(level: float) -> tuple[float, float]:
+        return exact_limits(value, _comparisons(value, above, below, level), level)
+
+    return Estimate(value, *limits(alpha), limits)
+
+
+MADE_UP = 3.0
+"""Records by which a side's variance is drawn towards its largest."""
+
+
+def _comparisons(value: float, above: np.ndarray, below: np.ndarray, alpha: float) -> float:
+    """How many independent comparisons an AUC is worth, for an interval at 1 - alpha; see `auc`."""
+    least, spread = min(len(above), len(below)), value * (1 - value)
+    if least < 2 or spread <= 0:
+        return float(least)
+    parts = []
+    for placements in (above, below):
+        weight = 4 * spread * (len(placements) - 1)
+        ratio = min(1.0, float(placements.var(ddof=1)) / spread)
+        parts.append((weight * ratio + MADE_UP) / (weight + MADE_UP) / len(placements))
+    freedom = sum(parts) ** 2 / (parts[0] ** 2 / (len(above) - 1) + parts[1] ** 2 / (len(below) - 1))
+    return max(float(least), float(norm.isf(alpha / 2) / t.isf(alpha / 2, freedom)) ** 2 / sum(parts))
+
+
+def exact_limits(value: float, trials: float, alpha: float) -> tuple[float, float]:
+    """The exact interval of a share of `trials` independent trials, which need be no whole number."""
+    hits = value * trials
+    low = 0.0 if hits <= 0 else float(betaincinv(hits, trials - hits + 1, alpha / 2))
+    high = 1.0 if value >= 1 else float(betaincinv(hits + 1, trials - hits, 1 - alpha / 2))
+    return low, high
 
 
 def roc(scores: np.ndarray, members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -89,7 +125,7 @@ def tpr_at_fpr(scores: np.ndarray, members: np.ndarray, fpr: float, *, alpha: fl
     curve = roc(scores, members)
     hits = round(float(curve[1][curve[0] <= fpr + 1e-12].max()) * int(np.sum(members)))
     n = int(np.sum(members))
-    return Estimate(hits / n, *clopper_pearson(hits, n, alpha))
+    return Estimate(hits / n, *clopper_pearson(hits, n, alpha), lambda level: clopper_pearson(hits, n, level))
 
 
 def worst_group(
@@ -123,7 +159,10 @@ def exact_match(guesses: np.ndarray, truth: np.ndarray, *, alpha: float = 0.05) 
     if len(truth) == 0:
         raise NotResolvable("nothing was guessed")
     hits = int(np.sum(np.asarray(guesses) == np.asarray(truth)))
-    return Estimate(hits / len(truth), *clopper_pearson(hits, len(truth), alpha))
+    count = len(truth)
+    return Estimate(
+        hits / count, *clopper_pearson(hits, count, alpha), lambda level: clopper_pearson(hits, count, level)
+    )
 
 
 def total_variation(first: np.ndarray, second: np.ndarray) -> float:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from scipy.special import expit, logit
 from scipy.stats import norm
 
-from threat_models.metrics import Estimate
+from threat_models.metrics import Estimate, Limits
 
 Leak = Literal["none", "bounded", "unclear", "open", "violation"]
 """none: not in the view, or no better than chance. bounded: under a ceiling that the claim gives. unclear: over chance
@@ -43,10 +43,12 @@ class Result:
     words: str = ""
     curve: tuple[tuple[float, float], ...] = ()
     members: int | None = None
+    limits: Limits | None = field(default=None, compare=False, repr=False)
 
     def as_row(self) -> dict[str, Any]:
         """For JSON; what is not finite is null, and said in `words`."""
-        row = asdict(self)
+        row = asdict(replace(self, limits=None))
+        del row["limits"]
         for name in ("value", "low", "high", "baseline", "ceiling"):
             if row[name] is not None and not math.isfinite(row[name]):
                 row[name] = None
@@ -70,7 +72,7 @@ def judged(
     """A result of which more is worse: its leak follows from interval, chance and ceiling."""
     leak: Leak = "none"
     if ceiling is not None:
-        leak = _against(ceiling, estimate.value, estimate.low, DEVIATIONS)
+        leak = _against(ceiling, estimate.value, estimate.low, estimate.limits, CHANCE)
     elif estimate.low > baseline + 1e-9:
         leak = "open"
     elif estimate.value - baseline > UNCLEAR * (estimate.value - estimate.low) / 1.96 + 1e-9:
@@ -90,19 +92,26 @@ def judged(
         words,
         curve,
         members,
+        estimate.limits,
     )
 
 
 UNCLEAR = 1.28
 """Standard errors over chance from which on a figure is not called none: one in ten by chance."""
 
-DEVIATIONS = 3.3
-"""Over a ceiling by so many standard errors is a violation: one in a thousand, unless `shared` says otherwise."""
+CHANCE = 5e-4
+"""That a figure is called over its ceiling wrongly, unless `shared` says otherwise."""
 
 
-def _against(ceiling: float, value: float, low: float, deviations: float) -> Leak:
-    """The 95 % limit is moved to so many deviations on the logit scale, where shares are nearly normal."""
-    if 0 < low < value < 1:
+def _against(ceiling: float, value: float, low: float, limits: Limits | None, chance: float) -> Leak:
+    """Whether the interval's lower end at the wanted level is over the ceiling.
+
+    Where the interval is known at 95 % alone, its end is moved on the logit scale, where shares are nearly normal.
+    """
+    deviations = float(norm.isf(chance))
+    if limits is not None:
+        surely = limits(2 * chance)[0]
+    elif 0 < low < value < 1:
         surely = float(expit(logit(value) - (logit(value) - logit(low)) * deviations / 1.96))
     else:
         surely = value - (value - low) * deviations / 1.96
@@ -115,9 +124,9 @@ def shared(results: Sequence[Result], alpha: float) -> list[Result]:
     Nearly: limits are asymptotic, and scores of records that one release made are not quite independent.
     """
     tested = sum(row.ceiling is not None for row in results)
-    deviations = float(norm.isf(alpha / max(1, tested)))
+    chance = alpha / max(1, tested)
     return [
-        replace(row, leak=_against(row.ceiling, row.value, row.low, deviations))
+        replace(row, leak=_against(row.ceiling, row.value, row.low, row.limits, chance))
         if row.ceiling is not None and row.value is not None and row.low is not None
         else row
         for row in results

@@ -35,6 +35,18 @@ _OWN = {
 }
 
 
+OWN = "study.db"
+"""The study of a sweep that keeps it in its folder, and what `storage` says then."""
+
+
+def check_name(path: Path) -> None:
+    """Raises `RunError` for a path that cannot be written down: reports, messages and settings are text."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise RunError(f"out={str(path)!r} is no text in UTF-8: rename that folder, or choose another") from None
+
+
 @dataclass(frozen=True)
 class SweepFolder:
     """A sweep's folder. `start` makes it."""
@@ -56,9 +68,9 @@ class SweepFolder:
             return False
 
     @property
-    def database(self) -> str:
-        """The address of the study that is kept in the folder."""
-        return f"sqlite:///{self.path.resolve() / 'study.db'}"
+    def database(self) -> Path:
+        """The file of the study that is kept in the folder."""
+        return self.path.resolve() / OWN
 
     @property
     def log(self) -> Path:
@@ -76,29 +88,37 @@ class SweepFolder:
         except (OSError, ValueError, TypeError, yaml.YAMLError, ConfigError) as error:
             raise RunError(f"{self.path} holds no sweep: sweep.yaml is missing or unreadable ({error})") from error
 
-    def address(self) -> str:
-        """Where the trials are, without a password. Raises `RunError`."""
+    def _recorded(self) -> tuple[str, str]:
+        """Where the trials are, and the name that their study and this folder share. Raises `RunError`."""
         try:
-            return (self.path / "storage").read_text().strip()
-        except OSError as error:
-            raise RunError(f"{self.path} holds no sweep: {error}") from error
-
-    def same_address(self, shown: str) -> bool:
-        """Whether an address without its password is this sweep's; a folder that was moved keeps its own file."""
-        return shown == self.located()
-
-    def located(self) -> str:
-        """Where the trials are, without a password: in the folder's own file, if that was moved with the folder."""
-        recorded = self.address()
-        moved = recorded.startswith("sqlite:///") and not os.path.exists(recorded.removeprefix("sqlite:///"))  # noqa: PTH110 - true of nothing that may not be seen
-        own = self.database
-        return own if moved and (self.path / "study.db").is_file() else recorded
+            address, identity = (self.path / "storage").read_text(encoding="utf-8").split("\n")
+        except (OSError, ValueError) as error:
+            raise RunError(f"{self.path} holds no sweep: its file `storage` is missing or was altered") from error
+        return address, identity
 
     @property
-    def default(self) -> str:
+    def own(self) -> bool:
+        """Whether the trials are in the folder's own file, wherever the folder was moved or copied to."""
+        return not self.begun or self._recorded()[0] == OWN
+
+    @property
+    def identity(self) -> str:
+        """What tells this sweep from all others of one name. Raises `RunError`."""
+        return self._recorded()[1]
+
+    def located(self) -> str | Path:
+        """Where the trials are: the folder's own file, or an address without its password."""
+        return self.database if self.own else self._recorded()[0]
+
+    def same(self, file: Path | None, shown: str) -> bool:
+        """Whether a storage is this sweep's: by its file, or by its address without a password."""
+        return file == self.database if self.own else shown == self._recorded()[0]
+
+    @property
+    def default(self) -> str | Path:
         """The storage where none is named: the one it was begun with, if that needs no password; else its own file."""
-        begun = self.located() if self.begun else self.database
-        return begun if begun.startswith("sqlite") else self.database
+        begun = self.located()
+        return begun if isinstance(begun, Path) or begun.startswith("sqlite") else self.database
 
     def summary(self) -> dict[str, Any]:
         """The summary as it was last written; raises `RunError`."""
@@ -124,18 +144,20 @@ class SweepFolder:
 
     def make(self) -> None:
         """Makes the folder itself, which may be there. Raises `RunError`."""
+        check_name(self.path)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(f"out={self.path} cannot be made: {error}") from error
 
-    def start(self, sweep: Sweep, address: str) -> None:
-        """Writes down which sweep it is. Raises `RunError`."""
+    def start(self, sweep: Sweep, file: Path | None, address: str, identity: str) -> None:
+        """Writes down which sweep it is, and where its trials are. Raises `RunError`."""
         self.check(sweep)
         self.make()
         try:
             if not self.begun:
-                write_atomically(self.path / "storage", address.encode())
+                where = OWN if file == self.database else address
+                write_atomically(self.path / "storage", f"{where}\n{identity}".encode())
                 write_atomically(self.path / "sweep.yaml", yaml.safe_dump(sweep.as_row(), sort_keys=False).encode())
             # a worker that could not make it would die, and its trial with it
             os.close(os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600))

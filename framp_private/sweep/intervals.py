@@ -13,9 +13,27 @@ from scipy.stats import t
 CONFIDENCE = 0.95
 
 
+Range = tuple[float, float]
+SHARE: Range = (0.0, 1.0)
+"""Of accuracies."""
+AMOUNT: Range = (0.0, math.inf)
+"""Of bytes and seconds."""
+ANY: Range = (-math.inf, math.inf)
+
+
+def range_of(measure: str) -> Range:
+    """What a measure can be, by its name."""
+    if measure.startswith(("accuracy", "worst", "auroc", "balanced", "local", "union", "unseen", "after")):
+        return SHARE
+    return AMOUNT if measure.startswith(("bytes", "seconds", "epsilon", "traffic", "loss")) else ANY
+
+
 @dataclass(frozen=True)
 class Interval:
-    """A mean over n replicates with its 95 % confidence interval (Student's t); no interval for a single one."""
+    """A mean over n replicates with its 95 % confidence interval (Student's t); no interval for a single one.
+
+    The interval ends where the measure's range does: two seeds may leave an accuracy anywhere in 0 .. 1.
+    """
 
     mean: float
     low: float | None
@@ -27,14 +45,14 @@ class Interval:
         return {key: finite(value) for key, value in asdict(self).items()}
 
 
-def interval(values: Sequence[float]) -> Interval:
-    """Mean and interval of at least one value."""
+def interval(values: Sequence[float], within: Range = ANY) -> Interval:
+    """Mean and interval of at least one value; `within` is what the measure can be."""
     found = np.asarray(values, float)
     mean = float(found.mean())
     if len(found) < 2 or not np.isfinite(found).all():
         return Interval(mean, None, None, len(found))
     half = float(t.ppf(0.5 + CONFIDENCE / 2, len(found) - 1) * found.std(ddof=1) / math.sqrt(len(found)))
-    return Interval(mean, mean - half, mean + half, len(found))
+    return Interval(mean, max(mean - half, min(within[0], mean)), min(mean + half, max(within[1], mean)), len(found))
 
 
 @dataclass(frozen=True)
@@ -55,10 +73,11 @@ class Difference:
         return asdict(self)
 
 
-def difference(first: Sequence[float], second: Sequence[float]) -> Difference:
-    """First minus second, paired by place; both of one length."""
+def difference(first: Sequence[float], second: Sequence[float], within: Range = ANY) -> Difference:
+    """First minus second, paired by place; both of one length. within: what each of them can be."""
     pairs = np.asarray(first, float) - np.asarray(second, float)
-    found = interval([float(pair) for pair in pairs])
+    most = within[1] - within[0]
+    found = interval([float(pair) for pair in pairs], (-most, most))
     spread = float(pairs.std(ddof=1)) if len(pairs) > 1 else 0.0
     p = None
     if spread > 0:

@@ -16,7 +16,7 @@ from framp_private.sweep.storage import Storage
 from framp_private.sweep.study import Study
 from framp_private.version import __version__
 
-FORMAT = 2
+FORMAT = 3
 """Of what a study holds besides Optuna's own tables; another one is refused."""
 
 
@@ -27,8 +27,8 @@ def open_study(storage: Storage, sweep: Sweep) -> Study:
         StorageError: the storage holds another sweep of this name, or one that another version made.
     """
     with storage.exclusive(sweep.name):
-        study_id, slots = storage.patiently(lambda: _opened(storage, sweep))
-    study = Study(storage, sweep, study_id, slots)
+        study_id, slots, identity = storage.patiently(lambda: _opened(storage, sweep))
+    study = Study(storage, sweep, study_id, slots, identity)
     study.refresh()
     return study
 
@@ -48,10 +48,10 @@ def find_study(storage: Storage, sweep: Sweep) -> Study:
         ) from None
     facts = storage.patiently(lambda: storage.trials.get_study_user_attrs(study_id))
     _check(storage, sweep, facts)
-    return Study(storage, sweep, study_id, _slots(sweep, facts))
+    return Study(storage, sweep, study_id, _slots(sweep, facts), str(facts["identity"]))
 
 
-def _opened(storage: Storage, sweep: Sweep) -> tuple[int, list[Slot]]:
+def _opened(storage: Storage, sweep: Sweep) -> tuple[int, list[Slot], str]:
     trials = storage.trials
     directions = [optuna.study.StudyDirection[o.direction.upper()] for o in sweep.objectives]
     try:
@@ -64,14 +64,19 @@ def _opened(storage: Storage, sweep: Sweep) -> tuple[int, list[Slot]]:
             raise StorageError(
                 f"{storage.shown} holds a study {sweep.name!r} that no sweep made: give the sweep another name"
             )
-        facts |= {"format": FORMAT, "version": __version__, "sweep": sweep.as_row()}
+        facts |= {
+            "format": FORMAT,
+            "version": __version__,
+            "sweep": sweep.as_row(),
+            "identity": Entropy().bytes(8).hex(),
+        }
         if sweep.choosing.publish == "best" and "drawn" not in facts:
             facts["drawn"] = _drawn(sweep)
         for key, value in {**facts, "digest": sweep.digest}.items():
             trials.set_study_user_attr(study_id, key, value)
         facts["digest"] = sweep.digest
     _check(storage, sweep, facts)
-    return study_id, _slots(sweep, facts)
+    return study_id, _slots(sweep, facts), str(facts["identity"])
 
 
 def _check(storage: Storage, sweep: Sweep, facts: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from framp_private.errors import ConfigError
 from framp_private.evaluation import budget_of
 from framp_private.sweep.frontier import frontier
-from framp_private.sweep.intervals import CONFIDENCE, finite, interval
+from framp_private.sweep.intervals import AMOUNT, CONFIDENCE, SHARE, finite, interval, range_of
 from framp_private.sweep.partition import partition_digest
 from framp_private.sweep.record import Record
 from framp_private.sweep.spec import REFERENCE, Point, Sweep
@@ -127,18 +127,18 @@ def _point(sweep: Sweep, place: int, trials: Sequence[Record]) -> Row:
         "epsilon": None if infinite else max(row["epsilon"] for row in rows),
         "claim": None if infinite else worst,
         "objectives": {
-            objective.name: interval([trial.values[at] for trial in done]).as_row()
+            objective.name: interval([trial.values[at] for trial in done], range_of(objective.name)).as_row()
             for at, objective in enumerate(sweep.objectives)
         },
         "accuracies": accuracies,
         "intervals": {
-            kind: {budget: interval(list(values.values())).as_row() for budget, values in table.items()}
+            kind: {budget: interval(list(values.values()), SHARE).as_row() for budget, values in table.items()}
             for kind, table in accuracies.items()
         },
         "server_view": rows[0]["server_view"],
-        "worst_client": interval([row["worst_client"] for row in rows]).as_row(),
-        "bytes": interval([row["bytes"] for row in rows]).as_row(),
-        "seconds": interval([row["seconds"] for row in rows]).as_row(),
+        "worst_client": interval([row["worst_client"] for row in rows], SHARE).as_row(),
+        "bytes": interval([row["bytes"] for row in rows], AMOUNT).as_row(),
+        "seconds": interval([row["seconds"] for row in rows], AMOUNT).as_row(),
     }
 
 

@@ -109,7 +109,12 @@ def run_sweep(
                 _check_kept(sweep, folder, storage)
             study = open_study(storage, sweep)
             with file_lock(out / "study.db.lock", machine.patience):  # another command may start here, too
-                folder.start(sweep, storage.shown)
+                folder.start(sweep, storage.file, storage.shown, study.identity)
+            if study.identity != folder.identity:
+                raise RunError(
+                    f"out={out} and {storage.shown} belong to two sweeps of the name {sweep.name!r}: each was begun by "
+                    "itself; restore the folder's own study, or begin the sweep anew in another folder"
+                )
             _check_joined(study, folder, begun, resume)
             return _driven(study, folder, machine, run)
         finally:
@@ -121,8 +126,14 @@ def _check_folder(sweep: Sweep, folder: SweepFolder, machine: Machine, resume: b
     if resume and not folder.begun and machine.storage is None:
         raise RunError(f"out={folder.path} holds no sweep to go on with: check the path, or leave --resume away")
     folder.check(sweep)
-    if folder.begun and machine.storage is None and not (address := folder.address()).startswith("sqlite"):
-        raise RunError(f"out={folder.path} keeps its trials in {address}: name it with --storage, with its password")
+    where = folder.located() if folder.begun else folder.database
+    if machine.storage is None and isinstance(where, str) and not where.startswith("sqlite"):
+        raise RunError(f"out={folder.path} keeps its trials in {where}: name it with --storage, with its password")
+    if folder.begun and folder.own and machine.storage is None and not folder.database.is_file():
+        raise RunError(
+            f"out={folder.path} was begun, and {folder.database} holds no study {sweep.name!r} any more: restore it, "
+            "or begin the sweep anew in another folder"
+        )
 
 
 def _check_kept(sweep: Sweep, folder: SweepFolder, storage: Storage) -> None:
@@ -131,8 +142,8 @@ def _check_kept(sweep: Sweep, folder: SweepFolder, storage: Storage) -> None:
     Raises:
         RunError: the storage is another one, or holds no such study.
     """
-    if not folder.same_address(storage.shown):
-        raise RunError(f"out={folder.path} keeps its trials in {folder.address()}, not in {storage.shown}")
+    if not folder.same(storage.file, storage.shown):
+        raise RunError(f"out={folder.path} keeps its trials in {folder.located()}, not in {storage.shown}")
     if not has_study(storage, sweep):
         raise RunError(
             f"out={folder.path} was begun, and {storage.shown} holds no study {sweep.name!r} any more: restore it, or "

@@ -6,6 +6,8 @@ claiming and finishing a trial one step each, whoever shares the study.
 
 from __future__ import annotations
 
+import os
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -55,7 +57,7 @@ class Storage:
     @property
     def shown(self) -> str:
         """The address without its password."""
-        return self.url.render_as_string(hide_password=True)
+        return _shown(self.url, self.file)
 
     def patiently(self, action: Callable[[], T]) -> T:
         """Does something that may be done again, until it succeeds or patience ends.
@@ -89,26 +91,31 @@ class Storage:
         self.engine.engine.dispose()
 
 
-def open_storage(url: str, patience: float = PATIENCE_SECONDS, look: bool = False) -> Storage:
+def open_storage(where: str | Path, patience: float = PATIENCE_SECONDS, look: bool = False) -> Storage:
     """Opens `sqlite:///FILE`, `postgresql://USER:PASSWORD@HOST/DATABASE` or `mysql://...`, and makes its tables.
 
     Args:
-        patience: seconds. look: at what is there; no file is made, and no table altered.
+        where: an address, or SQLite's file itself: a path is never read as an address, in which ?, % and others have a
+            meaning. patience: seconds. look: at what is there; no file is made, and no table altered.
 
     Raises:
         ConfigError: no such kind of storage, or its driver is not installed.
         StorageError: it cannot be reached or is locked for longer than `patience` seconds, or another version of Optuna
             made its tables.
     """
-    parsed = _parsed(url)
-    file = Path(parsed.database or "").resolve() if parsed.get_backend_name() == "sqlite" else None
+    parsed = URL.create("sqlite") if isinstance(where, Path) else _parsed(where)
+    file = where.resolve() if isinstance(where, Path) else None
+    if file is None and parsed.get_backend_name() == "sqlite":
+        file = Path(parsed.database or "").resolve()
     if file is not None and not file.parent.is_dir():
         raise StorageError(f"{file} cannot be opened: {file.parent} is no folder")
     if look and file is not None and not file.is_file():
         raise StorageError(f"{file} is not there: name where the trials are with --storage")
-    return _patiently(
-        lambda: _open(parsed, file, patience, look), parsed.render_as_string(hide_password=True), patience
-    )
+    return _patiently(lambda: _open(parsed, file, patience, look), _shown(parsed, file), patience)
+
+
+def _shown(url: URL, file: Path | None) -> str:
+    return f"sqlite:///{file}" if file is not None else url.render_as_string(hide_password=True)
 
 
 def _parsed(url: str) -> URL:
@@ -141,11 +148,13 @@ def _parsed(url: str) -> URL:
 
 def _open(url: URL, file: Path | None, patience: float, look: bool) -> Storage:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    waits = {"timeout": 5} if file is not None else {"connect_timeout": 5}
-    options = {"connect_args": waits, "pool_pre_ping": file is None}
-    shown = url.render_as_string(hide_password=True)
+    shown, address = _shown(url, file), url.render_as_string(hide_password=False)
+    options: dict[str, Any] = {"connect_args": {"connect_timeout": 5}, "pool_pre_ping": True}
+    if file is not None:  # the path goes to SQLite as it is, past every reading of addresses
+        address = "sqlite:///study.db"
+        options = {"creator": lambda: sqlite3.connect(os.fsencode(file), timeout=5, check_same_thread=False)}
     try:
-        engine = RDBStorage(url.render_as_string(hide_password=False), engine_kwargs=options)
+        engine = RDBStorage(address, engine_kwargs=options)
     except (ImportError, NoSuchModuleError) as error:
         raise ConfigError(
             f"{shown} needs a driver that is not installed: pip install 'framp-private[cluster]'"

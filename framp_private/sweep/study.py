@@ -47,8 +47,9 @@ class Claimed:
 class Study:
     """One process's view of a study. Make it with `opening.open_study`."""
 
-    def __init__(self, storage: Storage, sweep: Sweep, study_id: int, slots: Sequence[Slot]) -> None:
+    def __init__(self, storage: Storage, sweep: Sweep, study_id: int, slots: Sequence[Slot], identity: str) -> None:
         self.storage, self.sweep, self.slots, self.owner = storage, sweep, slots, Owner.me()
+        self.identity = identity
         self._id, self._watch, self._beats = study_id, Watch(), 0
         self._queue: deque[FrozenTrial] = deque()
         self._ids: dict[int, int] = {}

@@ -190,8 +190,9 @@ def _value(row: Mapping[str, Any]) -> str:
     for name, scale in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if abs(mean) >= scale:
             return f"{mean / scale:.1f} {name}"
-    half = mean - row["low"] if row["low"] is not None else 0.0
-    return f"{mean:.3f} ± {half:.3f}" if half >= 0.0005 else f"{mean:.3g}"
+    if row["low"] is None:
+        return f"{mean:.3f}"
+    return f"{mean:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
 
 
 def _short(value: Any) -> str:

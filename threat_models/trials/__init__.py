@@ -6,12 +6,13 @@ its test records, which have the same class mix; canaries are in neither.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from threat_models.adversaries import Capability
-from threat_models.errors import NotInView, NotResolvable
+from threat_models.errors import AuditError, NotInView, NotResolvable
 from threat_models.results import Result, unseen
 from threat_models.trials.graphs import links_and_nodes
 from threat_models.trials.inversion import uploads
@@ -79,7 +80,17 @@ TRIALS: Mapping[str, Entry] = {
 
 
 def chosen(subject: Subject, wanted: Sequence[str] | None) -> list[str]:
-    """The trials that run on a subject: those that are wanted, of graphs A11 alone and of anything else not A11."""
+    """The trials that run on a subject: those that are wanted, of graphs A11 alone and of anything else not A11.
+
+    Raises:
+        AuditError: a wanted name is no attack that runs on a recorded run, and no adversary.
+    """
+    known = [*TRIALS, *dict.fromkeys(entry.adversary for entry in TRIALS.values())]
+    for name in wanted or ():
+        if name not in known:
+            near = difflib.get_close_matches(str(name), known, 1, 0.3)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+            raise AuditError(f"attacks={name!r} is no attack on a recorded run and no adversary: {hint}")
     return [
         id
         for id, entry in TRIALS.items()

@@ -69,7 +69,7 @@ def tracing(subject: Subject) -> Iterator[Result]:
     The first ones, because alignment draws the representations of a class together and hides its members from this
     attack. The AUC is the mean over clients and classes, each with the weight of its pairs: what the formula is for.
     """
-    found, formula, counted, clients, spread = [], [], [], [], []
+    found, formula, counted, clients, worth = [], [], [], [], []
     for name, (sums, update) in subject.uploads(first=True).items():
         x, y, member = subject.candidates(subject.dataset.clients[name])
         h, other = (_representations(subject, update, rows) for rows in (x, subject.others_test(name)[0]))
@@ -83,15 +83,17 @@ def tracing(subject: Subject) -> Iterator[Result]:
             found.append(metrics.auc(prototypes.trace(sums.means[label], h[own], whitening), member[own]))
             formula.append(prototypes.tracing_auc(len(whitening.matrix), inside))
             counted.append(inside * outside)
-            # of small groups an interval says too little: never less than chance itself has
-            by_chance = (inside + outside + 1) / (12 * inside * outside)
-            spread.append(max(by_chance, ((found[-1].high - found[-1].low) / 3.92) ** 2))
+            worth.append(min(inside, outside))
             clients.append(name)
     if not found:
         raise NotResolvable("no class has members, non-members and enough reference records")
     share = np.array(counted) / sum(counted)
     mean = float(share @ [each.value for each in found])
-    half = 1.96 * float(np.sqrt(share**2 @ np.array(spread)))
+    trials = float(1 / np.sum(share**2 / np.array(worth)))  # independent comparisons that the mean is worth
+
+    def limits(alpha: float) -> tuple[float, float]:
+        return metrics.exact_limits(mean, trials, alpha)
+
     by_client = {
         name: float(
             np.average(
@@ -107,7 +109,7 @@ def tracing(subject: Subject) -> Iterator[Result]:
         subject.server.adversary.name,
         "record membership",
         "AUC",
-        Estimate(mean, mean - half, mean + half),
+        Estimate(mean, *limits(0.05), limits),
         baseline=0.5,
         ceiling=subject.ceiling(["prototypes", "update"], server=True).auc,
         worst={"client": worst, "auc": by_client[worst]},
