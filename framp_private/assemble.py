@@ -27,6 +27,7 @@ from framp_private.models.tabular import mlp
 from framp_private.models.target import TargetNetwork
 from framp_private.models.vision import lenet, linear, perceptron, resnet18, small_cnn
 from framp_private.presets import DEFAULT, PRESETS, name_of
+from framp_private.privacy.events import Budget, check_delta_of
 from framp_private.privatise import Asked, Secure, privatise
 from framp_private.protections import (
     BFVSum,
@@ -183,6 +184,7 @@ def federation_of(
     method, bound, preparation = method_of(config), None, None
     if config.privacy is not None and method.exchanges:
         wanted = config.privacy
+        check_delta_of(Budget(wanted.epsilon, wanted.delta, wanted.large_delta), wanted.unit, declared)
         silenced = _silenced(config, wanted.unit if wanted.protects == "nodes" else wanted.protects)
         asked = Asked(config.clients_per_round or len(declared), len(declared), config.cohorts)
         private = privatise(

@@ -120,6 +120,7 @@ class PrivacyConfig(_Section):
     unit: Literal["record", "client"] = "record"
     epsilon: float = Field(8.0, gt=0)
     delta: float = Field(1e-5, gt=0, lt=1)
+    large_delta: bool = False
     split: SplitConfig = SplitConfig()
     budget: float | None = Field(None, gt=0)
     sampling_probability: float = Field(0.25, gt=0, le=1)

@@ -14,6 +14,7 @@ from framp_private.data import tabular, vision
 from framp_private.data.base import FederatedDataset, Schema
 from framp_private.data.draws import BalancedDirichlet, ClassDirichlet, ClassesPerClient, Draw
 from framp_private.data.partition import Pool, partition_graph, partition_records, partition_sites
+from framp_private.data.reads import FEATURES, PARTITIONS, check_reads
 from framp_private.errors import ConfigError, DataError, FrampError, MissingData
 from framp_private.randomness import Streams
 
@@ -106,12 +107,35 @@ def schema_of(config: Config) -> Schema | None:
     return entry.schema
 
 
+def check_prepared(config: Config) -> None:
+    """Refuses what is fitted on private records before the first release, where there is a guarantee.
+
+    Raises:
+        ConfigError: see `check_reads`; also features that a guarantee for graphs cannot take.
+    """
+    wanted = config.privacy
+    if wanted is None or wanted.protects == "nothing" or config.method == "local":
+        return
+    graph = (schema := schema_of(config)) is not None and schema.kind == "graph"
+    protects = wanted.unit if not graph or wanted.unit == "client" else wanted.protects
+    if config.dataset in _SPARSE_COLUMNS:
+        check_reads("features", config.features, protects, FEATURES)
+        if config.features == "sparse":
+            raise ConfigError(
+                "features='sparse' cannot be aggregated with noise, which is dense: use features=projection under a "
+                "guarantee, or privacy=none"
+            )
+    if schema is not None:  # a folder's sites hold what they hold
+        check_reads("partition", config.partition, protects, PARTITIONS)
+
+
 def load_dataset(config: Config, root: Path | None = None, download: bool = False) -> FederatedDataset:
     """Reads and partitions the config's data set, or the folder it names.
 
     Raises:
         ConfigError: neither a known name nor a folder. MissingData, DataError: see the readers and partitions.
     """
+    check_prepared(config)
     entry = CATALOGUE.get(config.dataset)
     if entry is None:
         path = Path(config.dataset).expanduser()

@@ -12,7 +12,7 @@ from framp_private.config import Config
 from framp_private.costs import channel_costs, planned_claim
 from framp_private.data.base import ClientData, Schema
 from framp_private.data.partition import client_names
-from framp_private.datasets import schema_of
+from framp_private.datasets import check_prepared, schema_of
 from framp_private.evaluation import budget_name
 from framp_private.federated.federation import Federation
 from framp_private.federated.local_training import AtHome
@@ -39,6 +39,7 @@ def describe_plan(config: Config, measure: bool = True) -> dict[str, Any]:
         "rounds": config.rounds,
         "pullback": config.pullback,
     }
+    check_prepared(config)
     schema = schema_of(config)
     if schema is None:
         return {

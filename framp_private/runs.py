@@ -181,4 +181,4 @@ def _budget(config: Config) -> Budget | None:
     wanted = config.privacy
     if wanted is None or wanted.protects == "nothing":
         return None
-    return Budget(wanted.budget or wanted.epsilon, wanted.delta)
+    return Budget(wanted.budget or wanted.epsilon, wanted.delta, wanted.large_delta)

@@ -142,6 +142,17 @@ class Simulation:
             self._descriptors |= {name: torch.from_numpy(value) for name, value in known.items()}
         return self.home or Serving(self.federation, self.state, self._descriptors)
 
+    def may_serve(self, client: str) -> bool:
+        """Whether a client's model is made of what was released, or of nothing private: else it is never served.
+
+        Where a noised descriptor stays home it is drawn, and spent, with a client's first reply. One that never replied
+        has none, and a descriptor drawn only now would be a release that no account holds, new at each call.
+        """
+        if not self.exchanges or self.federation.home_descriptor is None:
+            return True
+        state = self.engine.states.get(client)
+        return state is not None and len(state.descriptor) > 0
+
     def enrol(self) -> None:
         """What happens once, before the first round."""
         if self.exchanges:

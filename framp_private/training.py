@@ -25,7 +25,7 @@ from framp_private.federated.federation import Federation
 from framp_private.federated.local_training import Decay, HomeSchedule
 from framp_private.federated.per_sample import right
 from framp_private.privacy.chain import Head
-from framp_private.privacy.events import Budget
+from framp_private.privacy.events import Budget, check_delta_of
 from framp_private.provenance import provenance
 from framp_private.report import render_report
 from framp_private.run_folder import ClientStore, HolderStore, RunFolder
@@ -96,6 +96,11 @@ class Run:
                 f"client={client!r} never enrolled: a model for it takes a release of its descriptor, which no account "
                 "holds; enrol it in a run of its own"
             )
+        if client in dataset.clients and not self.simulation.may_serve(client):
+            raise RunError(
+                f"client={client!r} took part in no round, so that no account holds a release for its model: ask it in "
+                "a run of its own, or train at home"
+            )
         return self.simulation.serves(client, known[client], budgets.get(client, max(budgets.values())))
 
 
@@ -124,6 +129,8 @@ def train(
         FrampError: see `errors`; a folder then holds at most an unfinished run that can be resumed.
     """
     _check_fit(federation, dataset, exchanges)
+    if exchanges and options.budget is not None:
+        check_delta_of(options.budget, federation.unit, {name: data.n_train for name, data in dataset.clients.items()})
     with one_thread():
         described = dict(config or {})
         folder = _Folder(out, described, resume) if out is not None else None

@@ -57,8 +57,8 @@ def auc(scores: np.ndarray, members: np.ndarray, *, alpha: float = 0.05) -> Esti
 
     An exact interval (Clopper and Pearson 1934) at the number of independent comparisons that the AUC is worth: at
     least min(m, n), into which its pairs can be split (Hoeffding 1963, section 5), and more where the variance of
-    DeLong et al. (1988) says so, with Student's t for its degrees of freedom (Korn and Graubard 1998). Each side's variance is
-    drawn towards the largest that this AUC can have by three made-up records, as few records say little of a variance.
+    DeLong et al. (1988) says so, with Student's t for its degrees of freedom (Korn and Graubard 1998). Each side's
+    variance is drawn towards the largest that this AUC can have by three made-up records, as few say little of it.
     With five records on a side even a perfect score is no proof: .025^(1/5) is under one half.
 
     Raises as `check_scores`.

@@ -19,6 +19,9 @@ from framp_private.privacy.events import Budget, Event, unprotected
 from framp_private.privacy.ledger import Ledger
 from framp_private.randomness import Entropy
 
+SERVED = "not the models that clients are served: each is made of its client's own descriptor, and tells it"
+"""What a guarantee for whole clients leaves out: phi is covered, what a client makes of it at home is not."""
+
 EVERYTHING = "all channels, all rounds"
 """Label of the one row that stands for every release without a guarantee: nothing can make infinity larger."""
 
@@ -77,6 +80,8 @@ def claim_of(federation: Federation, epsilon: float, delta: float | None, scope:
     """The claim behind a spent epsilon; none where it is infinite or no delta was asked for."""
     if delta is None or not math.isfinite(epsilon):
         return no_guarantee(federation.unit, scope, federation.why)
+    if federation.unit == "client" and federation.personalised and federation.plan.descriptor is None:
+        scope = f"{scope}; {SERVED}"
     return Claim(federation.unit, epsilon, delta, federation.relation, federation.trust, scope, federation.record)
 
 

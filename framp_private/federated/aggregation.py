@@ -22,6 +22,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from dp_accounting import GaussianDpEvent
 from torch import Tensor
@@ -30,7 +31,7 @@ from framp_private.data.base import ClientData, Schema
 from framp_private.errors import DataError, PrivacyParameterError
 from framp_private.privacy.clipping import check_noise
 from framp_private.privacy.events import Event, Relation
-from framp_private.privacy.noise import standard_gaussian
+from framp_private.privacy.noise import on_grid, standard_gaussian
 from framp_private.randomness import Entropy, Streams
 
 MOST_VALUES = 2**40
@@ -107,10 +108,9 @@ class Aggregation:
         rows = [unit_rows(data.x)]
         for _ in range(self.hops):
             exact = aggregate(rows[-1], edges)
-            noise = (
-                standard_gaussian(exact.numel(), entropy).view_as(exact).mul_(self.noise_multiplier * self.sensitivity)
-            )
-            rows.append(unit_rows((exact + noise).float()))
+            deviation = self.noise_multiplier * self.sensitivity
+            noise = standard_gaussian(exact.numel(), entropy).view_as(exact).mul_(deviation)
+            rows.append(unit_rows(on_grid(exact + noise, deviation).float()))
         return torch.cat(rows[1:], 1)
 
     def records(self, data: ClientData, drawn: Tensor) -> ClientData:
@@ -134,9 +134,13 @@ def unit_rows(rows: Tensor) -> Tensor:
 
 
 def bound_degree(edge_index: Tensor, n_nodes: int, degree: int, streams: Streams) -> Tensor:
-    """(2, m) both directions of undirected edges, taken in a seeded order while both ends have fewer than `degree`."""
+    """(2, m) both directions of undirected edges, taken in a hashed order while both ends have fewer than `degree`.
+
+    The order is by a keyed hash of an edge's two ends, so that it says nothing of how many others there are: removing a
+    node leaves all other edges in their order, and what it changes beyond its own neighbours is what room it leaves.
+    """
     pairs = undirected(edge_index)
-    order = torch.randperm(pairs.shape[1], generator=streams.torch())
+    order = torch.from_numpy(np.argsort(_hashed(pairs, streams), kind="stable"))
     count, kept = [0] * n_nodes, []
     for a, b in pairs[:, order].T.tolist():
         if count[a] < degree and count[b] < degree:
@@ -144,6 +148,17 @@ def bound_degree(edge_index: Tensor, n_nodes: int, degree: int, streams: Streams
             count[b] += 1
             kept.append((a, b))
     return both_ways(torch.tensor(kept, dtype=torch.int64).reshape(-1, 2).T)
+
+
+def _hashed(pairs: Tensor, streams: Streams) -> np.ndarray:
+    """(m,) uint64 of each pair: SplitMix64 (Steele et al. 2014) of one end after the other, under a seeded key."""
+    state = np.full(pairs.shape[1], streams.numpy().integers(2**63), np.uint64)
+    for end in pairs.numpy().astype(np.uint64):
+        state = (state ^ end) + np.uint64(0x9E3779B97F4A7C15)
+        state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        state ^= state >> np.uint64(31)
+    return state
 
 
 def undirected(edge_index: Tensor) -> Tensor:

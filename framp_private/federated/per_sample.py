@@ -43,7 +43,7 @@ from framp_private.models.book_keeping import clipped_sum, recording, supported
 from framp_private.models.flat import weighted
 from framp_private.models.target import TargetNetwork
 from framp_private.privacy.clipping import clip_factors
-from framp_private.privacy.noise import standard_gaussian
+from framp_private.privacy.noise import on_grid, standard_gaussian
 from framp_private.randomness import Entropy
 
 Mode = Literal["auto", "bookkeeping", "hooks", "ew", "functorch", "vmap", "ghost", "loop", "single"]
@@ -162,13 +162,14 @@ class MaskedOptimizer(DPOptimizer):  # type: ignore[misc]
         return clip_factors(squared_norms, self.max_grad_norm)
 
     def add_noise(self) -> None:
-        """Noise on the mask's coordinates, added in float64."""
-        noise = standard_gaussian(self._n_noisy, self._entropy).mul_(self.noise_multiplier * self.max_grad_norm)
+        """Noise on the mask's coordinates, added in float64 and rounded to a public grid."""
+        deviation = self.noise_multiplier * self.max_grad_norm
+        noise = standard_gaussian(self._n_noisy, self._entropy).mul_(deviation)
         if self._mask is None:
-            self._network.gradient.copy_(noise.add_(self._clipped))
+            self._network.gradient.copy_(on_grid(noise.add_(self._clipped), deviation))
             return
         self._network.gradient.zero_()
-        self._network.gradient[self._mask] = noise.add_(self._clipped[self._mask]).float()
+        self._network.gradient[self._mask] = on_grid(noise.add_(self._clipped[self._mask]), deviation).float()
 
     def scale_grad(self) -> None:
         """Division by the public, expected batch size."""

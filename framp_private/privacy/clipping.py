@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 
 import numpy as np
 import torch
@@ -14,17 +15,28 @@ SHRINK = 1 - 2.0**-16
 """Factors are rounded down by this: norms of long float32 rows are off by up to a few times 2^-18."""
 
 
+LEAST_CLIP, MOST_CLIP = 1e-18, 1e18
+"""Bounds beyond which squares of float32 values are zero or infinite, and what was clipped to them is nothing."""
+
+
 def check_clip(clip_norm: float) -> None:
-    """Raises `PrivacyParameterError` unless 0 < clip_norm < infinity."""
-    if not 0 < clip_norm < math.inf:
-        raise PrivacyParameterError(f"clip_norm={clip_norm} must be a positive finite number: it is the sensitivity")
+    """Raises `PrivacyParameterError` unless it is a real number in 1e-18 .. 1e18."""
+    if not _is_real(clip_norm) or not LEAST_CLIP <= clip_norm <= MOST_CLIP:
+        raise PrivacyParameterError(
+            f"clip_norm={clip_norm!r} must be a positive finite number, {LEAST_CLIP:g} .. {MOST_CLIP:g}: it is the "
+            "sensitivity; scale the values"
+        )
+
+
+def _is_real(value: object) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 def check_noise(noise_multiplier: float) -> None:
-    """Raises `PrivacyParameterError` unless 0 < noise_multiplier < infinity."""
-    if not 0 < noise_multiplier < math.inf:
+    """Raises `PrivacyParameterError` unless it is a real number and 0 < noise_multiplier < infinity."""
+    if not _is_real(noise_multiplier) or not 0 < noise_multiplier < math.inf:
         raise PrivacyParameterError(
-            f"noise_multiplier={noise_multiplier} must be a positive finite number: "
+            f"noise_multiplier={noise_multiplier!r} must be a positive finite number: "
             "to send something without noise and without a claim, say PlainSum()"
         )
 

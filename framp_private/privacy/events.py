@@ -111,10 +111,14 @@ def no_cost(unit: Unit, relation: Relation, note: str) -> Event:
 
 @dataclass(frozen=True)
 class Budget:
-    """How much may be spent on one account: epsilon > 0 at delta in (0, 1)."""
+    """How much may be spent on one account: epsilon > 0 at delta in (0, 1).
+
+    large_delta: take a delta at which publishing a random record would be allowed; see `check_delta_of`.
+    """
 
     epsilon: float
     delta: float
+    large_delta: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.epsilon < math.inf:
@@ -201,3 +205,23 @@ def _row_value(value: object) -> object:
     if isinstance(value, Mapping):
         return from_row(value)
     return [from_row(item) for item in value] if isinstance(value, list) else value
+
+
+def check_delta_of(budget: Budget, unit: Unit, sizes: Mapping[str, int]) -> None:
+    """Raises `PrivacyParameterError` for a delta that promises nothing: above one over how many units there are.
+
+    With n units, publishing one that is drawn at random is (0, 1/n)-private (Dwork and Roth 2014, section 2.3).
+
+    Args:
+        sizes: by client, how many records; for whole clients their number counts.
+    """
+    if budget.large_delta or not sizes:
+        return
+    name = min(sizes, key=lambda client: sizes[client])
+    count = len(sizes) if unit == "client" else sizes[name]
+    if budget.delta * count > 1:
+        whose = f"{count} clients" if unit == "client" else f"the {count} training records of client {name!r}"
+        raise PrivacyParameterError(
+            f"delta={budget.delta:g} is too large for {whose}: at 1/{count} publishing one at random would be allowed; "
+            "take far less, or say that it is meant with privacy.large_delta=true"
+        )

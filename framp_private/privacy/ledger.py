@@ -9,13 +9,14 @@ counts as spent. A label is spent once, ever; its release may be resent but neve
     >>> ledger.spend(GaussianDpEvent(10.0), "round 0")
     True
     >>> round(ledger.epsilon(1e-5), 2)
-    0.37
+    0.41
     >>> ledger.would_exceed(GaussianDpEvent(1.0), Budget(1.0, 1e-5))
     True
 
-Two numbers come out of it. `epsilon` is a PLD composition, which needs events that were fixed before the first
-release; it says so by holding one plan at most. Decisions taken on the way use RDP, which adds up in constant time
-and holds as a filter; where RDP refuses, a plan that was declared before the first release may still pass as a whole.
+Two numbers come out of it. `epsilon` is a PLD composition where one plan was declared before the first release and all
+that was spent is part of it, as that needs events which were fixed beforehand; else RDP's. Decisions on the way use
+RDP, which adds up in constant time and holds as a filter; where RDP refuses, a plan that was declared before the first
+release may still pass as a whole.
 """
 
 from __future__ import annotations
@@ -177,13 +178,14 @@ class Ledger:
         """What was spent so far, at `delta` in (0, 1); infinite where something was released without a guarantee.
 
         A PLD composition (never more than RDP gives), which holds for events that were fixed before the first release.
-        With several plans, or one declared after the first release, RDP alone.
+        With several plans, one declared after the first release, none, or more than was planned: RDP alone, as then
+        events may have been chosen on the way.
 
         Raises:
             PrivacyParameterError: delta outside (0, 1).
         """
         check_delta(delta)
-        if self._chosen_on_the_way:
+        if self._planned(self._counts, self._noise_values) is None:
             return accounting.filter_epsilon(self._rdp, delta, self._noise_values)
         return accounting.epsilon(self._counts, self.relation, delta, self._noise_values)
 
@@ -203,20 +205,16 @@ class Ledger:
         vector = self._rdp + accounting.rdp_vector(added, self.relation)
         if accounting.filter_epsilon(vector, budget.delta, noise_values) <= budget.epsilon:
             return False
-        if self._chosen_on_the_way:
-            return True
-        total = self._counts + added
+        plan = self._planned(self._counts + added, noise_values)
+        # a part of a plan costs no more than the whole, whose epsilon is computed once; PLD filters nothing else
+        return plan is None or accounting.epsilon(plan[0], self.relation, budget.delta, plan[1]) > budget.epsilon
 
-        def spent(counts: Counter[str], values: int) -> float:
-            return accounting.epsilon(counts, self.relation, budget.delta, values)
-
-        for rows in self._plans.values():
-            planned, planned_values = _plan_totals(rows)
-            # a part of a plan costs no more than the whole, whose epsilon is computed once
-            part = total <= planned and noise_values <= planned_values
-            if part and spent(planned, planned_values) <= budget.epsilon:
-                return False
-        return spent(total, noise_values) > budget.epsilon
+    def _planned(self, counts: Counter[str], noise_values: int) -> tuple[Counter[str], int] | None:
+        """The one plan that was declared before the first release, if these events are a part of it."""
+        if self._chosen_on_the_way or len(self._plans) != 1:
+            return None
+        planned, values = _plan_totals(next(iter(self._plans.values())))
+        return (planned, values) if counts <= planned and noise_values <= values else None
 
     def _own(self, given: Event | DpEvent) -> Event:
         event = given if isinstance(given, Event) else Event(given, self.unit, self.relation)

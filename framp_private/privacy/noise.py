@@ -4,8 +4,9 @@ Floating-point Gaussian noise is not the real-valued Gaussian of the proofs: its
 ends (Mironov 2012, "On significance of the least significant bits for differential privacy"). Here a value is
 made of two 63-bit uniforms by the transform of Box and Muller (1958), and the uniform behind a far tail gets 63
 bits more, so that the tail ends at 13.2 standard deviations instead of the 5.77 of 24-bit uniforms; sums are formed
-in float64 and only then rounded to what travels. `TAIL` goes into the ledger's delta. What remains, the grid inside
-the tail, is a stated residual risk (docs/sharp_edges.md).
+in float64 and then rounded to a public grid of about 2^-16 standard deviations (`on_grid`), so that the lowest bits of
+a noised value say nothing of what it was before. `TAIL` goes into the ledger's delta. What remains, the grid inside the
+tail, is a stated residual risk (docs/sharp_edges.md).
 """
 
 from __future__ import annotations
@@ -67,7 +68,22 @@ def _uniform(words: Tensor, entropy: Entropy) -> Tensor:
 def add_gaussian(value: np.ndarray, deviation: float, entropy: Entropy) -> np.ndarray:
     """`value` plus noise of the given standard deviation, formed in float64 and rounded once, to float32.
 
-    Non-finite entries are the caller's to remove: noise does not hide them.
+    It lies on the public grid of `on_grid`. Non-finite entries are the caller's to remove: noise does not hide them.
     """
     noise = standard_gaussian(value.size, entropy).numpy().reshape(value.shape)
-    return (value.astype(np.float64) + deviation * noise).astype(np.float32)
+    noised = torch.from_numpy(value.astype(np.float64) + deviation * noise)
+    return on_grid(noised, deviation).numpy().astype(np.float32)
+
+
+GRID_BITS = 16
+"""Bits of the grid below the noise's standard deviation."""
+
+
+def on_grid(noised: Tensor, deviation: float) -> Tensor:
+    """float64 noised values rounded to multiples of the largest power of two up to deviation 2^-16, in place.
+
+    Which floating-point numbers a sum of value and noise can be depends on the value (Mironov 2012); after rounding to
+    a grid that everybody knows, its lowest bits say nothing. It is a function of what was noised, and costs nothing.
+    """
+    grid = 2.0 ** (math.floor(math.log2(deviation)) - GRID_BITS)
+    return noised.div_(grid).round_().mul_(grid)

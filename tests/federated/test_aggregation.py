@@ -339,3 +339,17 @@ def test_a_node_level_run_spends_its_aggregation_once_and_keeps_its_records(
     (tmp_path / "run" / "clients" / "a.aggregates").unlink()
     with pytest.raises(RunError, match="never drawn again"):
         load_run(tmp_path / "run")
+
+
+def test_removing_a_node_leaves_the_order_of_all_other_edges() -> None:
+    """By position, one node less would shuffle every edge anew: here what is kept changes near the node alone."""
+    rng = np.random.default_rng(0)
+    pairs = torch.from_numpy(rng.integers(0, 300, (2, 4000)))
+    whole = bound_degree(pairs, 300, 8, Streams(1))
+    kept = {tuple(sorted(pair)) for pair in whole.T.tolist()}
+    changed = []
+    for node in range(12):
+        left = pairs[:, (pairs != node).all(0)]
+        without = {tuple(sorted(pair)) for pair in bound_degree(left, 300, 8, Streams(1)).T.tolist()}
+        changed.append(len({pair for pair in kept if node not in pair} ^ without))
+    assert np.mean(changed) < 60 and len(kept) > 1000

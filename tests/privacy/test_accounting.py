@@ -68,6 +68,10 @@ def test_epsilon_lies_between_the_exact_one_and_rdp_and_near_prv(
     gaussian: list[tuple[float, int]], poisson: tuple[float, float, int] | None, delta: float
 ) -> None:
     ledger, rdp = Ledger.open(None, unit="record"), RdpAccountant()
+    plan = [(Event(GaussianDpEvent(multiplier), "record"), count) for multiplier, count in gaussian]
+    if poisson is not None:
+        plan.append((Event(PoissonSampledDpEvent(poisson[0], GaussianDpEvent(poisson[1])), "record"), poisson[2]))
+    ledger.declare(plan, "all")
     for place, (multiplier, count) in enumerate(gaussian):
         event = SelfComposedDpEvent(GaussianDpEvent(multiplier), count)
         ledger.spend(event, f"gaussian {place}")

@@ -156,6 +156,7 @@ def test_a_budget_is_refused_before_anything_is_written(tmp_path: Path) -> None:
 def test_a_plan_that_was_declared_first_passes_as_a_whole_where_rdp_alone_would_refuse() -> None:
     plan = [(Event(STEP, "record"), 200)]
     whole = Ledger.open(None, unit="record")
+    whole.declare(plan, "this run")
     whole.spend(plan[0][0].times(200), "all")
     exact = whole.epsilon(1e-5)
     by_rdp = filter_epsilon(rdp_vector(leaves(STEP, 200), "add/remove"), 1e-5)
@@ -170,6 +171,30 @@ def test_a_plan_that_was_declared_first_passes_as_a_whole_where_rdp_alone_would_
     with pytest.raises(LedgerError, match="other events"):
         ledger.declare([(Event(STEP, "record"), 100)], "this run")
     ledger.declare(plan, "this run")
+
+
+def test_what_was_not_planned_passes_by_the_filter_alone() -> None:
+    """8.706 by RDP and 7.998 by PLD: a budget of 8 takes the first only as a plan, and reports no less without one."""
+    event, count = PoissonSampledDpEvent(0.25, GaussianDpEvent(1.0)), 12
+    planned = Ledger.open(None, unit="record")
+    planned.declare([(Event(event, "record"), count)], "run")
+    planned.spend(Event(event, "record").times(count), "all")
+    by_pld, by_rdp = planned.epsilon(1e-5), filter_epsilon(rdp_vector(leaves(event, count), "add/remove"), 1e-5)
+    assert by_pld < by_rdp
+    budget = Budget((by_pld + by_rdp) / 2, 1e-5)
+    adaptive = Ledger.open(None, unit="record", budget=budget)
+    with pytest.raises(PrivacyBudgetExhausted):
+        for index in range(count):
+            adaptive.spend(event, f"step {index}")
+    free = Ledger.open(None, unit="record")
+    for index in range(count):
+        free.spend(event, f"step {index}")
+    assert free.epsilon(1e-5) == pytest.approx(by_rdp)
+    more = Ledger.open(None, unit="record")  # a plan, and then more than it
+    more.declare([(Event(event, "record"), count - 1)], "run")
+    for index in range(count):
+        more.spend(event, f"step {index}")
+    assert more.epsilon(1e-5) == pytest.approx(by_rdp)
 
 
 def test_several_plans_are_composed_by_the_filter() -> None:

@@ -12,7 +12,7 @@ import torch
 from scipy.stats import kstest
 
 from framp_private.privacy import noise
-from framp_private.privacy.noise import REACH, TAIL, add_gaussian, standard_gaussian
+from framp_private.privacy.noise import REACH, TAIL, add_gaussian, on_grid, standard_gaussian
 from framp_private.privacy.sampling import poisson_sample
 from framp_private.randomness import Entropy, Keystream, SeededEntropy, Streams
 
@@ -160,3 +160,14 @@ def test_poisson_samples_of_nothing_and_of_everything() -> None:
 
 def test_the_constants_of_the_tail_belong_together() -> None:
     assert noise.TAIL == 2.0**-126
+
+
+@pytest.mark.parametrize("deviation", [1e-6, 0.3, 1.0, 7.0, 1e9])
+def test_noised_values_lie_on_a_grid_that_everybody_knows(deviation: float) -> None:
+    """About deviation 2^-16 apart, whatever the values were, and no further from the exact ones than half of it."""
+    grid = 2.0 ** (math.floor(math.log2(deviation)) - 16)
+    values = np.random.default_rng(0).normal(size=2000).astype(np.float32) * 3 * deviation
+    noised = add_gaussian(values, deviation, Entropy()).astype(np.float64) / grid
+    assert (noised == np.round(noised)).all()
+    exact = torch.linspace(-5, 5, 1001, dtype=torch.float64) * deviation
+    assert float((on_grid(exact.clone(), deviation) - exact).abs().max()) <= grid / 2

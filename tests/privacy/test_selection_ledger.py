@@ -36,11 +36,13 @@ def test_the_figures_that_the_documents_give() -> None:
     run = SelfComposedDpEvent(PoissonSampledDpEvent(0.01, GaussianDpEvent(1.0)), 500)
     for published, epsilon in ((1, 1.33), (2, 1.83), (10, 4.20)):
         ledger = Ledger.open(None, unit="record")
+        ledger.declare([(Event(run, "record"), published)], "all")
         for place in range(published):
             ledger.spend(run, f"run {place}")
         assert ledger.epsilon(1e-5) == pytest.approx(epsilon, abs=0.005)
     for mean, epsilon in ((2, 2.37), (10, 3.22), (100, 4.19)):
         ledger = Ledger.open(None, unit="record")
+        ledger.declare([(Event(SelectionDpEvent([run], mean=mean, shape=1.0), "record"), 1)], "the best")
         ledger.spend(SelectionDpEvent([run], mean=mean, shape=1.0), "the best")
         assert ledger.epsilon(1e-5) == pytest.approx(epsilon, abs=0.005)
 
