@@ -77,7 +77,10 @@ class Replay:
     """A round whose clients have answered everything; what is left is the server's work after the values arrived."""
 
     def __init__(self, values: int) -> None:
-        protection, names = SecAgg(threshold=0.59, ring_bits=32), [f"client-{i:02d}" for i in range(CLIENTS)]
+        protection, names = (
+            SecAgg(threshold=0.59, corrupt=0.1, ring_bits=32),
+            [f"client-{i:02d}" for i in range(CLIENTS)],
+        )
         identities = {name: Identity.new(Entropy()) for name in names}
         roster = {name: identity.public for name, identity in identities.items()}
         self.members = {name: Member(name, identities[name], roster, b"run", Entropy()) for name in names}
@@ -113,7 +116,8 @@ class Replay:
         gathering._totals["update"][:] = self.total
         active = list(self.members)[GONE:]
         trip = iter(self.replies[-1].items())
-        seeds, keys = gathering._opened(lambda requests: trip, {}, active, list(self.members)[:GONE])
+        asked = dict.fromkeys(self.replies[-1], b"")
+        seeds, keys = gathering._opened(lambda requests: trip, asked, active, list(self.members)[:GONE])
         gathering._take_off(gathering._totals["update"], "update", self.ring, seeds, keys)
         assert not gathering._totals["update"].any()
 

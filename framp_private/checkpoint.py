@@ -36,14 +36,18 @@ class Checkpoint:
     facts: Mapping[str, Any]
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes, *, secret: bool = False) -> None:
     """The file at `path` holds either what it held or all of `data`, whatever happens meanwhile.
+
+    secret: others than its owner may not read it.
 
     A link at `path` is replaced, and one where the data is put first is refused with `OSError`: neither is followed.
     """
     partial = path.with_name(path.name + ".partial")
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
-    with os.fdopen(os.open(partial, flags, 0o666), "wb") as file:
+    if secret:  # a left-over keeps the mode that it was made with
+        partial.unlink(missing_ok=True)
+    with os.fdopen(os.open(partial, flags, 0o600 if secret else 0o666), "wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
@@ -56,11 +60,14 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
-    """Writes a checkpoint and, once it is committed, removes older ones and remains of interrupted writes."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Writes a checkpoint and, once it is committed, removes older ones and remains of interrupted writes.
+
+    It holds what clients keep, descriptors among it: folder and files are their owner's alone.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     stem = f"state-{checkpoint.round_index:06d}"
     data = save({name: value.contiguous() for name, value in checkpoint.tensors.items()})
-    write_atomically(folder / f"{stem}.safetensors", data)
+    write_atomically(folder / f"{stem}.safetensors", data, secret=True)
     body = {
         "version": VERSION,
         "round": checkpoint.round_index,
@@ -68,7 +75,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         "facts": checkpoint.facts,
     }
     row = {**body, "sha256": _digest(body)}
-    write_atomically(folder / f"{stem}.json", json.dumps(row, sort_keys=True).encode())
+    write_atomically(folder / f"{stem}.json", json.dumps(row, sort_keys=True).encode(), secret=True)
     (folder / _COMMITTED).touch()
     for item in folder.iterdir():
         if item.stem.split(".")[0] not in (stem, _COMMITTED):

@@ -9,14 +9,17 @@
     clients/        replies that hold noise, as each client keeps them
     key-holder/     what the party that opens encrypted sums has on its disk: never to be passed on either
     keys/           what signs ledgers and receipts: never to be passed on with the rest
+    lock            held by the process that runs in it
     run_id          with --ledger, the run's name in ledgers that serve several runs
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +33,7 @@ from framp_private.privacy.chain import read_chain
 from framp_private.randomness import Entropy
 
 _STARTING = "config.yaml.partial"
+_LOCK = "lock"
 
 
 def config_bytes(config: Mapping[str, Any]) -> bytes:
@@ -69,7 +73,9 @@ class RunFolder:
                     f"out={self.path} was started with other values of {', '.join(changed)}: "
                     "resume with its own config.yaml"
                 )
-        elif self.path.is_file() or (self.path.is_dir() and any(i.name != _STARTING for i in self.path.iterdir())):
+        elif self.path.is_file() or (
+            self.path.is_dir() and any(i.name not in (_STARTING, _LOCK) for i in self.path.iterdir())
+        ):
             raise RunError(f"out={self.path} is not empty and holds no run: choose another folder")
 
     def start(self, config: Mapping[str, Any], resume: bool) -> None:
@@ -81,6 +87,22 @@ class RunFolder:
             except OSError as error:
                 raise RunError(f"out={self.path} cannot be made: {error}") from error
             write_atomically(self.path / "config.yaml", config_bytes(config))
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Nobody else runs in this folder inside; the lock ends with the process.
+
+        Raises:
+            RunError: another process does: two would draw noise for the same rounds.
+        """
+        with (self.path / _LOCK).open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise RunError(
+                    f"out={self.path} is in use by another process: wait for it, or choose another folder"
+                ) from None
+            yield
 
     def run_id(self) -> str:
         """A name that no other run has, made at the first call; the folder must have been started."""
@@ -161,7 +183,7 @@ class ClientStore:
         if self.stored.get(name) == data:
             return
         self.folder.mkdir(mode=0o700, exist_ok=True)
-        write_atomically(self.folder / f"{name}.state", data)
+        write_atomically(self.folder / f"{name}.state", data, secret=True)
         self.stored[name] = data
 
     def load(self, name: str) -> ClientState | None:
@@ -179,7 +201,7 @@ class HolderStore:
     def save(self, data: bytes) -> None:
         """On disk when this returns."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_atomically(self.folder / "opened.state", data)
+        write_atomically(self.folder / "opened.state", data, secret=True)
 
     def load(self) -> bytes:
         """What was saved last, nothing at first.

@@ -22,7 +22,7 @@ from framp_private.privacy.events import Budget
 from framp_private.randomness import Entropy, Streams
 from framp_private.run_folder import RunFolder
 from framp_private.simulation import Simulation
-from framp_private.training import Options, Run, train
+from framp_private.training import Options, Run, mark_of, train
 from framp_private.wire import decode, encode
 
 
@@ -129,7 +129,7 @@ def load_run(
     if checkpoint is None:
         raise RunError(f"{folder} has no checkpoint: it was removed after the run")
     exchanges = not any(name.startswith("home/") for name in checkpoint.tensors)
-    simulation = Simulation(federation, dataset, exchanges=exchanges)
+    simulation = Simulation(federation, dataset, exchanges=exchanges, mark=mark_of(stored.path))
     simulation.restore(checkpoint)
     return Run(simulation, summary, stored.path)
 
@@ -154,8 +154,9 @@ def prepared(federation: Federation, dataset: FederatedDataset, out: Path | None
         if not path.is_file():
             if begun:
                 raise RunError(f"{path} is gone: its noise was spent and is never drawn again; start a new run")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, encode(Rows(made.draw(data, streams.child(name), Entropy()).numpy())))
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            drawn = made.draw(data, streams.child(name), Entropy())
+            write_atomically(path, encode(Rows(drawn.numpy())), secret=True)
         return made.records(data, torch.from_numpy(decode(path.read_bytes(), Rows).rows))
 
     clients = {name: records(name, data) for name, data in dataset.clients.items()}

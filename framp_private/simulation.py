@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from functools import cached_property
 from types import MappingProxyType
@@ -59,7 +59,8 @@ class Simulation:
     """The server's state, the engine with its clients, and the way back to a checkpoint.
 
     `exchanges` False trains each client at home instead, and nothing is sent. `threads` clients answer side by side,
-    one at a time where the network draws random numbers. `plants`: an auditor's canaries, by client.
+    one at a time where the network draws random numbers. `plants`: an auditor's canaries, by client. `mark`: what a
+    checkpoint says of the data's fingerprint, a keyed hash of it where it is stored.
     """
 
     def __init__(
@@ -76,8 +77,10 @@ class Simulation:
         holder_store: HolderStore | None = None,
         entropy: Entropy | None = None,
         plants: Mapping[str, Plant] = MappingProxyType({}),
+        mark: Callable[[str], str] = str,
     ) -> None:
         self.federation, self.dataset, self.exchanges = federation, dataset, exchanges
+        self._mark = mark
         self.accounts = accounts or Accounts(federation)
         self.observed = Observed()
         self.accounts.seeded = entropy is not None and entropy.seeded
@@ -227,7 +230,7 @@ class Simulation:
     def restore(self, checkpoint: Checkpoint) -> None:
         """Goes back to a checkpoint of the same run; raises `CheckpointError` if it is of another one."""
         found, facts = checkpoint.tensors, checkpoint.facts
-        if (facts["federation"], facts["data"]) != (self.federation.digest.hex(), self.dataset.fingerprint):
+        if (facts["federation"], facts["data"]) != (self.federation.digest.hex(), self._mark(self.dataset.fingerprint)):
             raise CheckpointError("the checkpoint belongs to another run: its settings or its data differ from these")
 
         def named(prefix: str) -> dict[str, Tensor]:
@@ -269,7 +272,7 @@ class Simulation:
         """Everything of the run that is no array."""
         return {
             "federation": self.federation.digest.hex(),
-            "data": self.dataset.fingerprint,
+            "data": self._mark(self.dataset.fingerprint),
             "step_count": self.state.step.count,
             "averaged": self.state.averaged,
             "clip": self.state.clip,

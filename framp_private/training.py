@@ -6,7 +6,7 @@ Spending comes before releasing: a round's rows are in the ledgers before its fi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from framp_private.federated.local_training import Decay, HomeSchedule
 from framp_private.federated.per_sample import right
 from framp_private.privacy.chain import Head
 from framp_private.privacy.events import Budget, check_delta_of
-from framp_private.provenance import provenance
+from framp_private.provenance import commitment, provenance
 from framp_private.report import render_report
 from framp_private.run_folder import ClientStore, HolderStore, RunFolder
 from framp_private.simulation import Simulation
@@ -131,9 +131,9 @@ def train(
     _check_fit(federation, dataset, exchanges)
     if exchanges and options.budget is not None:
         check_delta_of(options.budget, federation.unit, {name: data.n_train for name, data in dataset.clients.items()})
-    with one_thread():
-        described = dict(config or {})
-        folder = _Folder(out, described, resume) if out is not None else None
+    described = dict(config or {})
+    folder = _Folder(out, described, resume) if out is not None else None
+    with one_thread(), folder.locked() if folder is not None else nullcontext():
         transcript = _transcript(out, options.record_transcript, resume)
         simulation = Simulation(
             federation,
@@ -146,6 +146,7 @@ def train(
             store=ClientStore(out / "clients") if out is not None else None,
             holder_store=HolderStore(out / "key-holder") if out is not None else None,
             plants=options.plants,
+            mark=mark_of(out),
         )
         seconds = Seconds()
         rows = folder.restore(simulation, seconds) if folder is not None else None
@@ -169,6 +170,11 @@ def train(
         if folder is not None:
             folder.finish(summary, rows, described)
         return Run(simulation, summary, out)
+
+
+def mark_of(out: Path | None) -> Callable[[str], str]:
+    """What checkpoints say of a run's data: a hash of few values gives them away, so it is keyed where it is stored."""
+    return str if out is None else lambda fingerprint: commitment(fingerprint, out / "keys" / "data-commitment.key")
 
 
 def _check_fit(federation: Federation, dataset: FederatedDataset, exchanges: bool) -> None:
@@ -214,6 +220,7 @@ class _Folder:
     def __init__(self, path: Path, config: Mapping[str, Any], resume: bool) -> None:
         self._files = RunFolder(path)
         self._files.start(config, resume)
+        self.locked = self._files.locked
         self.path, self.run_id = path, self._files.run_id
 
     def restore(self, simulation: Simulation, seconds: Seconds) -> list[dict[str, Any]] | None:

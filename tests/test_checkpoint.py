@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from framp_private import Options, train
 from framp_private.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, write_atomically
 from framp_private.errors import CheckpointError
+from framp_private.privacy.events import Budget
+from framp_private.run_folder import RunFolder
+from tests import private
 
 TENSORS = {
     "phi": torch.arange(5.0),
@@ -75,3 +82,37 @@ def test_an_atomic_write_replaces_the_whole_file(tmp_path: Path) -> None:
     write_atomically(tmp_path / "x", b"long content")
     write_atomically(tmp_path / "x", b"new")
     assert (tmp_path / "x").read_bytes() == b"new" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_what_clients_keep_is_their_owners_alone_and_no_hash_of_the_data_is_stored(tmp_path: Path) -> None:
+    """Folders 0700 and files 0600 of checkpoints, keys and clients' states; the fingerprint only under a key."""
+    out, dataset = tmp_path / "run", private.DATASET
+    budget = Budget(50.0, 1e-5)
+    train(private.federation(rounds=2), dataset, out=out, options=Options(home_steps=1, budget=budget))
+    for part in ("checkpoint", "clients", "keys"):
+        assert stat.S_IMODE((out / part).stat().st_mode) == 0o700
+        for path in (out / part).rglob("*"):
+            assert path.name == "committed" or not stat.S_IMODE(path.stat().st_mode) & 0o077 or path.is_dir(), path
+    everything = b"".join(path.read_bytes() for path in out.rglob("*") if path.is_file())
+    assert dataset.fingerprint.encode() not in everything and bytes.fromhex(dataset.fingerprint) not in everything
+
+
+def test_two_processes_do_not_run_in_one_folder(tmp_path: Path) -> None:
+    files = RunFolder(tmp_path / "run")
+    files.start({"a": 1}, False)
+    with files.locked():
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-c",
+                "import sys; from pathlib import Path; from framp_private.run_folder import RunFolder\n"
+                "with RunFolder(Path(sys.argv[1])).locked(): pass",
+                str(files.path),
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert "in use by another process" in done.stderr
+    with files.locked():
+        pass

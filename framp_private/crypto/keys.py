@@ -19,6 +19,10 @@ from framp_private.randomness import Entropy
 
 KEY_BYTES = 32
 SIGNATURE_BYTES = 64
+_FIELD = 2**255 - 19
+_EIGHTH = int.from_bytes(bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"), "little")
+_SMALL_ORDER = frozenset({0, 1, _FIELD - 1, _EIGHTH, _FIELD - _EIGHTH})
+"""The y of all points of order 1, 2, 4 and 8, whichever sign and spelling they come with."""
 
 
 class Identity:
@@ -64,13 +68,20 @@ class Identity:
 
 @dataclass(frozen=True)
 class PublicIdentity:
-    """The public half: 32 bytes. Raises `CryptoError` for any other length."""
+    """The public half: 32 bytes.
+
+    Raises:
+        CryptoError: another length, or a point of small order, under which one signature holds for many messages
+            (RFC 8032, section 8.9; Brendel et al. 2021, "The provable security of Ed25519").
+    """
 
     key: bytes
 
     def __post_init__(self) -> None:
         if len(self.key) != KEY_BYTES:
             raise CryptoError("a public key must be 32 bytes")
+        if (int.from_bytes(self.key, "little") & (2**255 - 1)) % _FIELD in _SMALL_ORDER:
+            raise CryptoError("a public key is refused")
 
     def signed(self, label: str, message: bytes, signature: bytes) -> bool:
         """Whether the signature is this identity's, on this message, for this purpose."""

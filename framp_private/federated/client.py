@@ -201,16 +201,23 @@ class Client:
         if isinstance(message, TrainRequest):
             mask = torch.from_numpy(decode_mask(message.mask, network.n_parameters))
             kept = int(mask.sum())
-            if message.values.shape != (kept,) or not np.isfinite(message.values).all():
+            fits = message.values.dtype == np.float32 and message.values.shape == (kept,)
+            if not fits or not np.isfinite(message.values).all():
                 raise ProtocolError(f"the request's values do not fit its mask of {kept} coordinates")
-        elif message.phi.shape != (federation.generator.n_phi,) or not np.isfinite(message.phi).all():
-            raise ProtocolError(f"the request's phi must be {federation.generator.n_phi} finite values")
+        elif (
+            message.phi.dtype != np.float32
+            or message.phi.shape != (federation.generator.n_phi,)
+            or not np.isfinite(message.phi).all()
+        ):
+            raise ProtocolError(f"the request's phi must be {federation.generator.n_phi} finite float32 values")
         else:
             self._check_moments(message)
         self._check_clip(message)
         if message.prototypes.size and (
             message.prototypes.shape != (network.n_classes, network.feature_dim)
+            or message.prototypes.dtype != np.float32
             or message.present.shape != (network.n_classes,)
+            or message.present.dtype != np.uint8
             or not np.isfinite(message.prototypes).all()
         ):
             raise ProtocolError(

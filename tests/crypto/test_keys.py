@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from framp_private.crypto import keys
 from framp_private.crypto.keys import Identity, PublicIdentity, ed25519_public, ed25519_sign, ed25519_signed
 from framp_private.errors import CryptoError
 from framp_private.randomness import Entropy, SeededEntropy
@@ -108,3 +109,34 @@ def test_keys_are_never_seeded_and_have_their_length() -> None:
         with pytest.raises(CryptoError):
             PublicIdentity(bytes(length))
     assert Identity.new(Entropy()).public != Identity.new(Entropy()).public
+
+
+def test_points_of_small_order_are_refused_in_every_spelling() -> None:
+    """By the curve's own arithmetic: eight times the point is the neutral one, of each y that is listed."""
+    p, d = 2**255 - 19, -121665 * pow(121666, -1, 2**255 - 19) % (2**255 - 19)
+
+    def root(y: int) -> int | None:
+        square = (y * y - 1) * pow(d * y * y + 1, -1, p) % p
+        x = pow(square, (p + 3) // 8, p)
+        if x * x % p != square:
+            x = x * pow(2, (p - 1) // 4, p) % p
+        return x if x * x % p == square else None
+
+    def doubled(point: tuple[int, int]) -> tuple[int, int]:
+        x, y = point
+        t = d * x * x * y * y % p
+        return 2 * x * y * pow(1 + t, -1, p) % p, (y * y + x * x) * pow(1 - t, -1, p) % p
+
+    for y in keys._SMALL_ORDER:
+        x = root(y)
+        assert x is not None
+        point = (x, y)
+        for _ in range(3):
+            point = doubled(point)
+        assert point == (0, 1)
+        for spelled in {y, y + p if y + p < 2**255 else y}:
+            for sign in (0, 1):
+                with pytest.raises(CryptoError):
+                    PublicIdentity((spelled | sign << 255).to_bytes(32, "little"))
+    for _ in range(50):
+        assert Identity.new(Entropy()).public.key
