@@ -70,6 +70,12 @@ def secure_sum(
     shapes = {np.shape(value) for value in values.values()}
     if len(shapes) != 1:
         raise ProtocolError(f"values have shapes {sorted(map(str, shapes))}: a sum takes arrays of one shape")
+    for name, value in values.items():
+        if np.asarray(value).dtype.kind not in "fiu":
+            raise ProtocolError(
+                f"the value of {name!r} is of {np.asarray(value).dtype}: a sum takes real numbers, not complex ones, "
+                "truth values or text"
+            )
     if not set(gone) <= set(values) or not set(gone.values()) <= set(STAGES):
         raise PlanError(f"drop={gone}: clients are {', '.join(values)}, stages {', '.join(STAGES)}")
     clients = _Clients(values, protection, gone, transcript)

@@ -131,6 +131,8 @@ def train(
     _check_fit(federation, dataset, exchanges)
     if exchanges and options.budget is not None:
         check_delta_of(options.budget, federation.unit, {name: data.n_train for name, data in dataset.clients.items()})
+    if options.ledger is not None and out is not None:
+        _check_partition(options.ledger, dataset.partition_digest)
     described = dict(config or {})
     folder = _Folder(out, described, resume) if out is not None else None
     with one_thread(), folder.locked() if folder is not None else nullcontext():
@@ -259,7 +261,7 @@ class _Folder:
         self._files.write_summary(summary)
 
 
-def _accounts(federation: Federation, folder: _Folder | None, options: Options) -> Accounts:
+def _accounts(federation: Federation, dataset: FederatedDataset, folder: _Folder | None, options: Options) -> Accounts:
     """The run's accounts: in a folder of ledgers that several runs share, in its own folder, or in memory."""
     if options.ledger is not None:
         if folder is None:
@@ -267,6 +269,25 @@ def _accounts(federation: Federation, folder: _Folder | None, options: Options) 
         run, scope = f"{folder.run_id()}/", f"all runs in {options.ledger.name}"
         return Accounts(federation, budget=options.budget, folder=options.ledger, run=run, scope=scope)
     return Accounts(federation, budget=options.budget, folder=folder.path if folder is not None else None)
+
+
+def _check_partition(ledger: Path, digest: str) -> None:
+    """Refuses a shared ledger whose clients held other records: an account is about the records of one client.
+
+    A record that another run dealt to another client has spent at both, and the largest of their accounts would
+    understate it. What is kept is a keyed hash of who holds which records, its owner's alone.
+
+    Raises:
+        RunError: the partition is another one than the ledger began with.
+    """
+    kept, mark = ledger / "keys" / "partition", commitment(digest, ledger / "keys" / "partition.key")
+    if not kept.is_file():
+        write_atomically(kept, mark.encode(), secret=True)
+    elif kept.read_text() != mark:
+        raise RunError(
+            f"--ledger {ledger} is about other records, or the same at other clients, than this run's: a record that "
+            "moved would have spent at both; give the run the same data and data_seed, or a ledger of its own"
+        )
 
 
 def _round(simulation: Simulation, folder: _Folder | None, seconds: Seconds, options: Options) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,10 @@ from typing import Any
 import pytest
 from dp_accounting import GaussianDpEvent
 
-from framp_private import Ledger
+from framp_private import Ledger, Options, make_config, run_config
 from framp_private.cli import main
 from framp_private.crypto.keys import Identity
-from framp_private.errors import LedgerError
+from framp_private.errors import LedgerError, RunError
 from framp_private.federated.row_signer import RowSigner
 from framp_private.inspect_ledgers import verify_ledgers
 from framp_private.privacy.chain import Head
@@ -298,3 +299,20 @@ def test_a_real_sweep_and_the_folder_of_its_run_verify_each_by_its_own(tmp_path:
         verify_ledgers(run)
     with pytest.raises(LedgerError, match="trial 0:"):
         verify_ledgers(out)
+
+
+def test_a_shared_ledger_is_about_one_partition(tmp_path: Path) -> None:
+    """Another seed deals the records to other clients: a record would have spent at two, and the largest says less."""
+    small = {"rounds": 1, "clients": 4, "home_steps": 1, "unseen_clients": 0, "privacy": {"budget": 50.0}}
+
+    def once(name: str, **more: object) -> None:
+        config = make_config(preset="digits-private", assignments={**small, **more})
+        run_config(config, out=tmp_path / name, options=Options(ledger=tmp_path / "ledgers"))
+
+    once("first", seed=0)
+    once("second", seed=1, data_seed=0)
+    for more in ({"seed": 1}, {"seed": 0, "clients": 5}, {"seed": 0, "alpha": 5.0}):
+        with pytest.raises(RunError, match="other records"):
+            once("third", **more)
+    kept = tmp_path / "ledgers" / "keys" / "partition"
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600 and len(kept.read_text()) == 64

@@ -11,7 +11,19 @@ import numpy as np
 import pytest
 import torch
 
-from framp_private import ClientData, FederatedDataset, LocalSGD, Options, Schema, TargetNetwork, federate, train
+from framp_private import (
+    ClientData,
+    FederatedDataset,
+    LocalSGD,
+    Options,
+    Schema,
+    TargetNetwork,
+    federate,
+    load_run,
+    make_config,
+    run_config,
+    train,
+)
 from framp_private.errors import (
     LedgerError,
     ModelError,
@@ -25,6 +37,7 @@ from framp_private.errors import (
 from framp_private.federated.accounts import EVERYTHING, Account, Accounts
 from framp_private.federated.client import ClientState
 from framp_private.federated.messages import EnrolRequest
+from framp_private.federated.server import sample_cohort
 from framp_private.privacy import accounting
 from framp_private.privacy.clipping import clip_factors
 from framp_private.privacy.events import Budget, leaves
@@ -649,3 +662,21 @@ def test_an_unseen_client_has_no_account_and_so_no_model_to_take_away() -> None:
     assert made.model("client-00") is not None
     with pytest.raises(RunError, match="never enrolled"):
         made.model("unseen-00")
+
+
+def test_a_client_that_took_part_in_no_round_is_served_no_model(tmp_path: Path) -> None:
+    """Its descriptor would be drawn anew at each load, and no account holds it: 200 loads gave its class shares."""
+    small = {"rounds": 2, "clients": 12, "clients_per_round": 5, "home_steps": 1, "unseen_clients": 0}
+    config = make_config(preset="digits-secure", assignments=small)
+    out = tmp_path / "run"
+    made = run_config(config, out=out)
+    asked = {name for index in range(2) for name in sample_cohort(made.simulation.federation, index)}
+    left_out = sorted(set(made.simulation.dataset.clients) - asked)
+    assert left_out and asked
+    for run_ in (made, load_run(out)):
+        for name in left_out:
+            with pytest.raises(RunError, match="took part in no round"):
+                run_.model(name)
+    first = load_run(out)
+    for name in sorted(asked):  # and who did is served what was released, the same each time
+        assert torch.equal(first.weights(name).weights, load_run(out).weights(name).weights)

@@ -114,6 +114,16 @@ class FederatedDataset:
                 digest.update(part.contiguous().numpy().tobytes())
         return digest.hexdigest()
 
+    @cached_property
+    def partition_digest(self) -> str:
+        """SHA-256 over who holds which records: of what no preparation changes, names, labels and splits."""
+        digest = hashlib.sha256(repr((self.name, self.schema.n_classes)).encode())
+        for name, client in {**self.clients, **self.unseen}.items():
+            digest.update(json.dumps([name, len(client.y)]).encode())
+            for part in (client.y, client.train, client.validation, client.test):
+                digest.update(part.contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
     @classmethod
     def from_arrays(
         cls,

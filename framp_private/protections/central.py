@@ -22,6 +22,7 @@ import numpy as np
 from dp_accounting import GaussianDpEvent
 
 from framp_private.errors import PlanError, PrivacyParameterError, ProtocolError
+from framp_private.privacy.checks import check_real
 from framp_private.privacy.clipping import clip_vector
 from framp_private.privacy.events import Event
 from framp_private.privacy.noise import add_gaussian
@@ -54,6 +55,8 @@ class AdaptiveClip:
     deviation: float = 5.0
 
     def __post_init__(self) -> None:
+        for name in ("quantile", "rate", "deviation"):
+            check_real(self, name)
         if not (0 < self.quantile < 1 and 0 < self.rate < math.inf and 0 < self.deviation < math.inf):
             raise PrivacyParameterError(
                 f"quantile={self.quantile}, rate={self.rate}, deviation={self.deviation}: the quantile lies in (0, 1), "

@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from framp_private.errors import BelowThreshold, PlanError, ProtocolError
+from framp_private.privacy.checks import check_whole
 from framp_private.privacy.events import Event, unprotected
 from framp_private.protections.base import Exchange, Lift, Meeting, Protection, Seat, ServerView, Session, Total
 from framp_private.randomness import Entropy
@@ -40,6 +41,7 @@ class PlainSum(Protection):
     randomised: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
+        check_whole(self, "minimum")
         if self.minimum < 0:
             raise PlanError(f"minimum={self.minimum} survivors: use 0 or more")
 

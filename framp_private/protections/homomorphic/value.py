@@ -15,6 +15,7 @@ import numpy as np
 from framp_private.crypto.homomorphic import MOST_BITS, Encryption, Parameters, batching_prime
 from framp_private.crypto.ring import Ring
 from framp_private.errors import PlanError, PrivacyParameterError, ProtocolError
+from framp_private.privacy.checks import check_real, check_whole
 from framp_private.privacy.events import Event, unprotected
 from framp_private.privacy.noise import standard_gaussian
 from framp_private.protections.base import Exchange, Lift, Meeting, Member, Protection, Seat, ServerView, Session
@@ -59,6 +60,11 @@ class EncryptedSum(Protection):
     def __post_init__(self) -> None:
         if self.key_holder not in ("party", "clients"):
             raise PlanError(f"key_holder={self.key_holder!r}: use 'party' or 'clients'")
+        if self.beyond not in ("refuse", "clip"):
+            raise PlanError(f"beyond={self.beyond!r} must be 'refuse' or 'clip'")
+        check_whole(self, "minimum")
+        check_real(self, "survivors")
+        check_real(self, "bound")
         if self.minimum < 3 or not 0 <= self.survivors <= 1:
             raise PlanError(f"minimum={self.minimum} is at least 3, survivors={self.survivors} lies in [0, 1]")
         if not 0 < self.bound < math.inf:
@@ -177,6 +183,7 @@ class BFVSum(EncryptedSum):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_real(self, "step")
         self.ring(self.minimum)
 
     def ring(self, cohort: int) -> Ring:
@@ -240,6 +247,8 @@ class CKKSSum(EncryptedSum):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_whole(self, "decryptions")
+        check_whole(self, "statistical_bits")
         if self.decryptions < 1 or not 20 <= self.statistical_bits <= 48:
             raise PrivacyParameterError(
                 f"decryptions={self.decryptions} is at least 1, statistical_bits={self.statistical_bits} in 20 .. 48: "
