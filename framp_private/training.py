@@ -261,7 +261,7 @@ class _Folder:
         self._files.write_summary(summary)
 
 
-def _accounts(federation: Federation, dataset: FederatedDataset, folder: _Folder | None, options: Options) -> Accounts:
+def _accounts(federation: Federation, folder: _Folder | None, options: Options) -> Accounts:
     """The run's accounts: in a folder of ledgers that several runs share, in its own folder, or in memory."""
     if options.ledger is not None:
         if folder is None:
