@@ -135,7 +135,6 @@ def load_dataset(config: Config, root: Path | None = None, download: bool = Fals
     Raises:
         ConfigError: neither a known name nor a folder. MissingData, DataError: see the readers and partitions.
     """
-    check_prepared(config)
     entry = CATALOGUE.get(config.dataset)
     if entry is None:
         path = Path(config.dataset).expanduser()

@@ -13,7 +13,7 @@ from framp_private.assemble import federation_of, make_config, method_of, networ
 from framp_private.checkpoint import load_checkpoint, write_atomically
 from framp_private.config import Config
 from framp_private.data.base import ClientData, FederatedDataset
-from framp_private.datasets import load_dataset
+from framp_private.datasets import check_prepared, load_dataset
 from framp_private.engines.in_process import RandomDrops
 from framp_private.errors import RunError
 from framp_private.federated.federation import Federation
@@ -48,6 +48,7 @@ def run_config(
     settings = config.model_dump(mode="json")
     if out is not None:
         RunFolder(out).check(settings, resume)
+    check_prepared(config)
     dataset = load_dataset(config, data_root, download)
     network = network_of(config, trained_schema(config, dataset.schema))
     federation = _federation(config, network, dataset)
@@ -97,6 +98,7 @@ def load_setup(config: Config, *, data_root: Path | None = None, out: Path | Non
     Raises:
         FrampError: as `run_config`, before anything is trained.
     """
+    check_prepared(config)
     dataset = load_dataset(config, data_root)
     federation = _federation(config, network_of(config, trained_schema(config, dataset.schema)), dataset)
     return Setup(prepared(federation, dataset, out), federation, method_of(config).exchanges)

@@ -46,6 +46,7 @@ def test_balanced_means_equal_sizes_and_alpha_means_skew() -> None:
     assert largest[100.0] < 0.25
 
 
+@pytest.mark.slow
 def test_the_class_mix_of_a_client_follows_its_dirichlet_draw() -> None:
     """Few records are taken from a large pool, so no class runs out: chi-square at alpha = 1e-6 for each of 20 clients."""
     labels = np.repeat(np.arange(10), 100_000)[: 10**6]

@@ -10,9 +10,10 @@ import pytest
 from framp_private import make_config
 from framp_private.config import Config, PartitionName
 from framp_private.data.reads import FEATURES, PARTITIONS, PROTECTED, Reads, check_reads
-from framp_private.datasets import check_prepared, load_dataset
+from framp_private.datasets import check_prepared
 from framp_private.errors import ConfigError, FrampError
 from framp_private.estimate import describe_plan
+from framp_private.runs import load_setup, run_config
 
 SAFE = {"projection"}
 PROTECTS = ("nodes", "edges", "nothing", None)
@@ -40,7 +41,7 @@ def test_all_values_under_each_unit(features: str, partition: str, protects: str
     if not refused:
         check_prepared(made)
         return
-    for attempt in (check_prepared, load_dataset, lambda c: describe_plan(c, measure=False)):
+    for attempt in (check_prepared, load_setup, run_config, lambda c: describe_plan(c, measure=False)):
         with pytest.raises(ConfigError, match=r"features=|partition="):
             attempt(made)  # type: ignore[operator]
 

@@ -235,7 +235,7 @@ def test_momentum_and_fiarse_s_factor_read_only_what_was_noised() -> None:
     network, shape = NETWORKS["table"]
     weights, data = network.initial_weights(Streams(1)), records(shape)
     mask = torch.rand(network.n_parameters, generator=torch.Generator().manual_seed(2)) < 0.6
-    trainer = DpSGD(3, 1.0, 1e9, learning_rate=0.1, momentum=0.9, fiarse=True, alignment=Alignment(0.0))
+    trainer = DpSGD(3, 1.0, 1e9, 1e-12, learning_rate=0.1, momentum=0.9, fiarse=True, alignment=Alignment(0.0))
     moved = trainer.train(network, weights, mask, data, None, Streams(0), 0.0, AtHome(Entropy(), N))
     plain = LocalSGD(3, None, 0.1, momentum=0.9, fiarse=True, alignment=Alignment(0.0))
     torch.testing.assert_close(

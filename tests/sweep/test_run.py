@@ -148,6 +148,7 @@ def alive(pid: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_killed_three_times_and_resumed_it_is_the_same_sweep(tmp_path: Path) -> None:
     written, out = grid(20, seeds=3), tmp_path / "sweep"
     draw = random.Random(int.from_bytes(os.urandom(4)))

@@ -149,6 +149,7 @@ def test_a_grid_has_every_combination_at_every_seed_once() -> None:
     assert len({tuple(sorted(p.items())) for p in sweep.grid()}) == 8
 
 
+@pytest.mark.slow
 def test_drawn_points_are_the_same_everywhere_and_fill_their_range() -> None:
     axes = {
         "rounds": {"low": 1, "high": 4},

@@ -139,6 +139,7 @@ def test_the_same_transcript_and_seed_give_the_same_bytes(private_run) -> None:
     assert made_twice[0] == made_twice[1]
 
 
+@pytest.mark.slow
 def test_with_the_same_noise_so_does_the_run_with_canaries(private_run, monkeypatch) -> None:
     """Noise is the system's; with a seeded source in its place nothing else is left that could differ."""
     import framp_private.simulation
@@ -180,6 +181,7 @@ def test_a_gated_run_ends_with_the_audit_s_verdict(tmp_path, monkeypatch, capsys
     assert (tmp_path / "second" / "report.html").is_file()
 
 
+@pytest.mark.slow
 def test_a_gated_run_with_half_its_noise_ends_with_status_three(tmp_path) -> None:
     """Run and audit are processes of their own, in whose interpreters the noise is halved."""
     (tmp_path / "sitecustomize.py").write_text(
@@ -238,7 +240,7 @@ def central_third(monkeypatch) -> None:
     ("preset", "settings", "patch"),
     [
         ("digits-secure", {"rounds": 4, "clients": 8}, discrete_third),
-        ("digits-distributed", {"rounds": 8, "clients": 60}, discrete_third),
+        pytest.param("digits-distributed", {"rounds": 8, "clients": 60}, discrete_third, marks=pytest.mark.slow),
         ("digits-client-private", {"rounds": 8, "clients": 60}, central_third),
     ],
 )
@@ -370,6 +372,7 @@ def halved(dataset) -> dict:
     return {name: replace(data, test=data.train) for name, data in dataset.clients.items()}
 
 
+@pytest.mark.slow
 def test_a_claim_of_client_level_names_its_unit(tmp_path) -> None:
     folder = made(tmp_path / "clients", "digits-client-private", rounds=2)
     subject, claim = subject_of_folder(folder)

@@ -73,7 +73,7 @@ def test_d4_colluders_take_their_noise_away() -> None:
 def test_d4_a_claim_holds_at_the_colluders_it_names_and_not_at_more(colluding: int, told: bool) -> None:
     """The real shares of the least survivors, without those that are given away, against the claimed multiplier."""
     size, z, clients = 4000, 1.2, 12
-    protection = DistributedGaussian(1.0, z, SecAgg(survivors=0.75, bound=4.0), colluding=2)
+    protection = DistributedGaussian(1.0, z, SecAgg(survivors=0.75), colluding=2)
     honest = protection.inner.least_survivors(clients) - colluding
     rng, mu = np.random.default_rng(3), []
     for _ in range(5):
