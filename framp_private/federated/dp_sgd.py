@@ -32,7 +32,8 @@ from framp_private.federated.local_training import (
     decayed,
     fiarse_factor,
 )
-from framp_private.federated.per_sample import Loss, Losses, MaskedOptimizer, Mode, chosen, right
+from framp_private.federated.micro_batches import Losses
+from framp_private.federated.per_sample import Loss, MaskedOptimizer, Mode, chosen, right
 from framp_private.federated.prototypes import GlobalPrototypes
 from framp_private.models.target import TargetNetwork
 from framp_private.privacy.clipping import check_clip, check_noise

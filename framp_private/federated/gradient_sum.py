@@ -22,7 +22,8 @@ from framp_private.data.base import ClientData
 from framp_private.errors import PrivacyParameterError
 from framp_private.federated.dp_sgd import GRAPHS
 from framp_private.federated.local_training import Alignment, AtHome, HomeSchedule, LocalSGD
-from framp_private.federated.per_sample import Losses, Mode, summed_clipped
+from framp_private.federated.micro_batches import Losses
+from framp_private.federated.per_sample import Mode, summed_clipped
 from framp_private.federated.prototypes import GlobalPrototypes
 from framp_private.models.target import TargetNetwork
 from framp_private.privacy.clipping import check_clip

@@ -27,7 +27,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -38,6 +37,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from framp_private.errors import ModelError
+from framp_private.federated.micro_batches import Losses, micro_batch, padded
 from framp_private.federated.separate_records import Ways, found
 from framp_private.models.book_keeping import clipped_sum, recording, supported
 from framp_private.models.flat import weighted
@@ -49,36 +49,6 @@ from framp_private.randomness import Entropy
 Mode = Literal["auto", "bookkeeping", "hooks", "ew", "functorch", "vmap", "ghost", "loop", "single"]
 Loss = Callable[[nn.Module], Tensor]
 """Calls the given module on a batch under the loaded weights: (n,) losses, one a record."""
-
-
-@dataclass(frozen=True)
-class Losses:
-    """The losses of some records, of which any part can be asked for. It is a `Loss` of all of them.
-
-    of: rows and a module -> (n,) losses, one a record. rows: (n,) int64.
-    """
-
-    of: Callable[[Tensor, nn.Module], Tensor]
-    rows: Tensor
-
-    def __call__(self, module: nn.Module) -> Tensor:
-        """(n,) losses of all records."""
-        return self.of(self.rows, module)
-
-    def at(self, rows: Tensor) -> Losses:
-        """Those of other rows."""
-        return replace(self, rows=rows)
-
-
-SMALL = 1 << 18
-"""Parameters up to which records come 64 at a time, and 16 beyond."""
-
-
-def micro_batch(network: TargetNetwork, mode: Mode) -> int:
-    """Records that are computed together: a fixed number for a network and a mode."""
-    if mode == "single":
-        return 1
-    return 64 if network.n_parameters <= SMALL else 16
 
 
 Factors = Callable[[Tensor], Tensor]
@@ -216,7 +186,7 @@ def right(mode: Mode, network: TargetNetwork, full: bool, shape: tuple[int, ...]
             modes,
             lambda made, of, rows, factors: sum_in_parts(network, Losses(of, rows), None, factors, made),  # type: ignore[arg-type]
             lambda made, of, rows, factors: _SUMS[made](network, Losses(of, rows), None, factors),
-            lambda made: micro_batch(network, made),  # type: ignore[arg-type]
+            lambda made: micro_batch(network, made),
         )
         network.gradients[key] = found(network, tuple(shape), everything)
     return network.gradients[key]  # type: ignore[return-value]
@@ -265,7 +235,7 @@ def _one_part(
         return found
 
     try:
-        return _SUMS[mode](network, loss.at(_padded(rows, size)), mask, of_live)
+        return _SUMS[mode](network, loss.at(padded(rows, size)), mask, of_live)
     except (RuntimeError, LookupError, ValueError, TypeError):
         fit = torch.tensor([row for row in rows.tolist() if _taken(network, loss, row)], dtype=rows.dtype)
         if len(fit) == len(rows):
@@ -273,11 +243,6 @@ def _one_part(
     if not len(fit):
         return torch.zeros(network.n_parameters)
     return _one_part(network, loss, fit, size, mask, factors, mode)
-
-
-def _padded(rows: Tensor, size: int) -> Tensor:
-    """(size,) the rows, and the first of them again."""
-    return torch.cat([rows, rows[:1].expand(size - len(rows))])
 
 
 def _taken(network: TargetNetwork, loss: Losses, row: int) -> bool:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from framp_private.data.base import ClientData
 from framp_private.errors import PrivacyParameterError
+from framp_private.federated.micro_batches import padded
 from framp_private.federated.separate_records import block_of
 from framp_private.models.target import TargetNetwork
 from framp_private.privacy.clipping import SHRINK, clip_rows
@@ -134,5 +135,4 @@ def features_of(
 
 def _block(network: TargetNetwork, x: Tensor, rows: Tensor, size: int) -> Tensor:
     """(len(rows), feature_dim) representations, made in a batch of `size`."""
-    padded = torch.cat([rows, rows[:1].expand(size - len(rows))])
-    return network.forward(x[padded])[1][: len(rows)]
+    return network.forward(x[padded(rows, size)])[1][: len(rows)]

@@ -21,7 +21,8 @@ from framp_private.federated import per_sample, separate_records
 from framp_private.federated.dp_sgd import DpSGD
 from framp_private.federated.gradient_sum import GradientSum
 from framp_private.federated.local_training import AtHome
-from framp_private.federated.per_sample import Losses, Mode, micro_batch, right, summed_clipped
+from framp_private.federated.micro_batches import Losses, micro_batch
+from framp_private.federated.per_sample import Mode, right, summed_clipped
 from framp_private.federated.prototypes import PrototypeBound, local_prototypes
 from framp_private.models.vision import lenet
 from framp_private.privacy.events import Budget
@@ -239,7 +240,7 @@ def test_the_search_finds_batches_that_are_as_large_as_they_happen_to_be(monkeyp
     """Without micro-batches of one size, as all the records at once: one record moves the sum by more than the clip."""
     monkeypatch.setattr(per_sample, "right", lambda *given: "bookkeeping")
     monkeypatch.setattr(per_sample, "micro_batch", lambda network, mode: 1 << 20)
-    monkeypatch.setattr(per_sample, "_padded", lambda rows, size: rows)
+    monkeypatch.setattr(per_sample, "padded", lambda rows, size: rows)
     worst, generator = 0.0, Streams(7).torch()
     for name in ("odd table", "table of 13", "wide"):
         build, shape = NETWORKS[name]
