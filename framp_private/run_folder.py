@@ -8,8 +8,7 @@
     summary.json    written last: the run is done     report.html     one self-contained file
     clients/        replies that hold noise, as each client keeps them
     key-holder/     what the party that opens encrypted sums has on its disk: never to be passed on either
-    keys/           what signs ledgers and receipts: never to be passed on with the rest
-    lock            held by the process that runs in it
+    keys/           what signs ledgers and receipts, and a lock of who runs here: never to be passed on with the rest
     run_id          with --ledger, the run's name in ledgers that serve several runs
 """
 
@@ -33,7 +32,6 @@ from framp_private.privacy.chain import read_chain
 from framp_private.randomness import Entropy
 
 _STARTING = "config.yaml.partial"
-_LOCK = "lock"
 
 
 def config_bytes(config: Mapping[str, Any]) -> bytes:
@@ -73,9 +71,7 @@ class RunFolder:
                     f"out={self.path} was started with other values of {', '.join(changed)}: "
                     "resume with its own config.yaml"
                 )
-        elif self.path.is_file() or (
-            self.path.is_dir() and any(i.name not in (_STARTING, _LOCK) for i in self.path.iterdir())
-        ):
+        elif self.path.is_file() or (self.path.is_dir() and any(i.name != _STARTING for i in self.path.iterdir())):
             raise RunError(f"out={self.path} is not empty and holds no run: choose another folder")
 
     def start(self, config: Mapping[str, Any], resume: bool) -> None:
@@ -95,7 +91,9 @@ class RunFolder:
         Raises:
             RunError: another process does: two would draw noise for the same rounds.
         """
-        with (self.path / _LOCK).open("a") as file:
+        (self.path / "keys").mkdir(mode=0o700, exist_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW
+        with os.fdopen(os.open(self.path / "keys" / "lock", flags, 0o600), "wb") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:

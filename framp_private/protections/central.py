@@ -56,7 +56,7 @@ class AdaptiveClip:
 
     def __post_init__(self) -> None:
         for name in ("quantile", "rate", "deviation"):
-            check_real(self, name)
+            check_real(self, name)  # a string or a complex number has no order
         if not (0 < self.quantile < 1 and 0 < self.rate < math.inf and 0 < self.deviation < math.inf):
             raise PrivacyParameterError(
                 f"quantile={self.quantile}, rate={self.rate}, deviation={self.deviation}: the quantile lies in (0, 1), "

@@ -290,7 +290,7 @@ def test_the_keys_of_a_run_are_needed_to_go_on_with_it(tmp_path: Path) -> None:
     with pytest.raises(Cut):
         run(out, stop=1)
     keys = {path: path.read_bytes() for path in (out / "keys").rglob("*.key")}
-    assert len(keys) == 7 and all(path.stat().st_mode & 0o077 == 0 for path in keys)
+    assert len(keys) == 8 and all(path.stat().st_mode & 0o077 == 0 for path in keys)
     shutil.rmtree(out / "keys")
     with pytest.raises(LedgerError, match="account's key"):
         run(out, resume=True)

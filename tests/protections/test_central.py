@@ -82,7 +82,7 @@ def test_the_clip_cannot_run_away() -> None:
     [(0, 0.2, 5), (1, 0.2, 5), (np.nan, 0.2, 5), (0.5, 0, 5), (0.5, np.inf, 5), (0.5, 0.2, 0), (0.5, 0.2, np.inf)],
 )
 def test_parameters_outside_their_range_are_refused(numbers: tuple[float, float, float]) -> None:
-    with pytest.raises(PrivacyParameterError, match="quantile"):
+    with pytest.raises(PrivacyParameterError, match=r"quantile|must be a finite real number"):
         AdaptiveClip(*numbers)
 
 
