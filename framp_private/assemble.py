@@ -219,7 +219,7 @@ IN_SHARES: Mapping[str, type[Distributed]] = {
 _FITTING: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "record": {
         "update": ("dp-sgd", *IN_SHARES),
-        "prototypes": ("local-gaussian", "bfv", "ckks"),
+        "prototypes": ("local-gaussian", *IN_SHARES, "bfv", "ckks"),
         "descriptor": ("local-gaussian",),
     },
     "client": {
@@ -249,20 +249,25 @@ def _secure(config: Config) -> Secure | None:
     """The secure sum under which clients add their own noise; None where a server adds it, or each client its own.
 
     Raises:
-        ConfigError: one channel's noise is distributed and the other's is not, where clients are protected; or an
+        ConfigError: one channel's noise is distributed and the other's is of another kind, or in the wrong order; or an
             encrypted channel beside DP-SGD.
     """
     update, prototypes = config.protections.update, config.protections.prototypes
     chosen = {update, prototypes} - {"none"}
-    encrypted = _encrypted(config).get(prototypes)
     if config.privacy is not None and config.privacy.unit == "record":
-        if update not in IN_SHARES and encrypted is not None:
-            raise ConfigError(
-                f"protections.prototypes={prototypes!r} goes with protections.update=distributed-gaussian: set both"
-            )
+        own = PlainSum() if prototypes == "local-gaussian" else _encrypted(config).get(prototypes)
         if update not in IN_SHARES:
+            if prototypes in IN_SHARES or isinstance(own, EncryptedSum):
+                raise ConfigError(
+                    f"protections.prototypes={prototypes!r} goes with protections.update=distributed-gaussian: set both"
+                )
             return None
-        return Secure(_secagg(config), config.secagg.colluding, encrypted, IN_SHARES[update])
+        if prototypes in IN_SHARES and prototypes != update:
+            raise ConfigError(
+                f"protections.prototypes={prototypes!r} shares one secure sum with protections.update={update!r}: "
+                "leave it at auto"
+            )
+        return Secure(_secagg(config), config.secagg.colluding, own, IN_SHARES[update])
     if not chosen & set(IN_SHARES):
         return None
     if update not in IN_SHARES or not chosen <= {update, "auto"}:

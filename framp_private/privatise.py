@@ -33,6 +33,7 @@ from framp_private.protections import (
     SecAgg,
 )
 from framp_private.protections.distributed import Distributed
+from framp_private.protections.gaussian import Gaussian
 from framp_private.protections.homomorphic import EncryptedSum
 
 
@@ -63,14 +64,14 @@ class Asked:
 class Secure:
     """A secure sum, and how many clients may give away their share of the noise in it.
 
-    noise: what the shares are drawn from. encrypted: what carries noised class sums where each client noises its own;
-    only its kind, its key and the share of the cohort that must sign are taken from it, as its bound and step follow
-    from the noise. None sends them as they are.
+    noise: what the shares are drawn from. class_sums: what carries class sums where each client noises its own, in the
+    clear or encrypted; of an encrypted sum only its kind, its key and the share of the cohort that must sign are taken,
+    as its bound and step follow from the noise. None puts them into the one secure sum, with noise in shares.
     """
 
     carrier: SecAgg
     colluding: int
-    encrypted: EncryptedSum | None = None
+    class_sums: PlainSum | EncryptedSum | None = None
     noise: type[Distributed] = DistributedGaussian
 
 
@@ -270,9 +271,10 @@ def _shared_noise(
     asked: Asked,
     secure: Secure,
 ) -> Privatised:
-    """One summed gradient a round, with noise in shares from the clients; class sums noised by each, then encrypted.
+    """One summed gradient a round, with noise in shares from the clients, and class sums in the same secure sum.
 
-    The server sees who takes part, so that nothing is amplified; a round counts as if it asked every client.
+    Where `secure.class_sums` says so each client noises its class sums by itself instead. The server sees who takes
+    part, so that nothing is amplified; a round counts as if it asked every client.
     """
     _check_plain(method)
     if method.trainer.steps != 1 or wanted.sampling_probability != 1:
@@ -285,37 +287,41 @@ def _shared_noise(
     trainer = GradientSum(
         wanted.clip_norm, method.trainer.learning_rate, most, method.trainer.alignment, method.trainer.fiarse
     )
-    names = [str(place) for place in range(asked.cohort)]
+    names, own = [str(place) for place in range(asked.cohort)], secure.class_sums
 
-    def made(multiplier: float) -> Distributed:
-        return secure.noise(
-            trainer.record_bound, multiplier, secure.carrier, secure.colluding, unit="record", records=most
-        )
+    def made(clip_norm: float, multiplier: float) -> Distributed:
+        return secure.noise(clip_norm, multiplier, secure.carrier, secure.colluding, unit="record", records=most)
 
-    size = network.n_parameters
-    exact = replace(channels["update"], noise_values=0, mechanism=lambda z: made(z).event(names, size).mechanism)
-    noise = calibrate(budget, {**channels, "update": exact})
-    prototypes, bound = None, None
-    if "prototypes" in noise.multipliers:
-        local = LocalGaussian(wanted.prototype_clip_norm, noise.multipliers["prototypes"])
-        prototypes = replace(local, inner=_roomy(secure.encrypted, local, most) if secure.encrypted else PlainSum())
-        bound = PrototypeBound(wanted.prototype_clip_norm, wanted.count_share)
+    def in_shares(each: Releases, size: int) -> Releases:
+        return replace(each, noise_values=0, mechanism=lambda z: made(1.0, z).event(names, size).mechanism)
+
+    used = {**channels, "update": in_shares(channels["update"], network.n_parameters)}
+    if own is None and "prototypes" in used:
+        used["prototypes"] = in_shares(used["prototypes"], used["prototypes"].noise_values)
+    noise = calibrate(budget, used)
+    prototypes: Gaussian | None = None
+    if "prototypes" in used:
+        clip, multiplier = wanted.prototype_clip_norm, noise.multipliers["prototypes"]
+        prototypes = made(clip, multiplier) if own is None else _carried(own, LocalGaussian(clip, multiplier), most)
+    bound = PrototypeBound(wanted.prototype_clip_norm, wanted.count_share) if prototypes is not None else None
     described = noise.multipliers.get("descriptor")
     plan = Plan(
         descriptor=LocalGaussian(wanted.descriptor_clip_norm, described) if described is not None else None,
-        update=made(noise.multipliers["update"]),
+        update=made(trainer.record_bound, noise.multipliers["update"]),
         prototypes=prototypes,
         metrics=None,
     )
     return Privatised(replace(method, trainer=trainer), plan, bound, noise)
 
 
-def _roomy(carrier: EncryptedSum, noised: LocalGaussian, records: int) -> EncryptedSum:
-    """An encrypted sum with room for noised sums over so many records, at a step that is small against the noise."""
-    bound = records * noised.clip_norm + 10 * noised.deviation
-    if isinstance(carrier, BFVSum):
-        return replace(carrier, bound=bound, step=noised.deviation / 64, beyond="clip")
-    return replace(carrier, bound=bound, beyond="clip")
+def _carried(carrier: PlainSum | EncryptedSum, noised: LocalGaussian, records: int) -> LocalGaussian:
+    """Noised sums over so many records in what carries them: with room for them, at a step small against the noise."""
+    if isinstance(carrier, PlainSum):
+        return noised
+    inner = replace(carrier, bound=records * noised.clip_norm + 10 * noised.deviation, beyond="clip")
+    if isinstance(inner, BFVSum):
+        inner = replace(inner, step=noised.deviation / 64)
+    return replace(noised, inner=inner)
 
 
 def releases(

@@ -23,7 +23,6 @@ from framp_private.protections.secagg.messages import (
     Confirmation,
     ConfirmRequest,
     Delivery,
-    KeyEntry,
     KeysRequest,
     Neighbours,
     Opened,
@@ -50,21 +49,21 @@ def client_costs(design: Design, values: int, ring_bits: int) -> dict[str, Any]:
 
 
 def client_bytes(design: Design, values: int, ring_bits: int) -> dict[str, dict[str, int]]:
-    """By trip, what comes down to a client and what goes up. Names are as long as `client-00000`.
+    """By trip, what comes down to a client and what goes up.
 
     On a sparse graph as many are taken to have drawn a client as it drew, which is so in the mean.
     """
-    cohort, near = design.cohort, [f"client-{place:05d}" for place in range(design.neighbours)]
+    cohort, near = design.cohort, range(1, design.neighbours + 1)
     sparse = design.neighbours < cohort - 1
-    peers = [*near, *(f"client+{place:05d}" for place in range(_drawn_by(design)))]
+    peers = range(1, design.neighbours + _drawn_by(design) + 1)
     keys = SignedKeys(bytes(32), bytes(32), bytes(SIGNATURE_BYTES))
-    entry = encode(KeyEntry(near[0], 0, encode(keys)))
-    proof = bytes(HASH_BYTES * max(1, (cohort - 1).bit_length()))
-    pair = encode(SharePair(bytes(SECRET_BYTES), bytes(SECRET_BYTES)))
+    proof = bytes(HASH_BYTES * (cohort - 1).bit_length()) if sparse else b""
+    pair = SharePair(bytes(SECRET_BYTES), bytes(SECRET_BYTES)).packed
     sealed, bitmap, root = dict.fromkeys(near, bytes(len(pair) + 28)), bytes(-(-cohort // 8)), bytes(HASH_BYTES)
-    request = SharesRequest(root, bitmap, proof, dict.fromkeys(peers, entry), dict.fromkeys(peers, proof))
-    sample = [f"client*{place:05d}" for place in range(design.sample if sparse else 0)]
-    shown = dict.fromkeys([*near, "client-own00", *sample], bytes(SIGNATURE_BYTES))
+    proofs = dict.fromkeys(peers if sparse else (), proof)
+    request = SharesRequest(root, bitmap, proof, dict.fromkeys(peers, keys.packed), proofs)
+    sample = range(cohort, cohort + design.sample) if sparse else range(0)
+    shown = dict.fromkeys([0, *near, *sample], bytes(SIGNATURE_BYTES))
     drawing = {"neighbours": {"down": len(encode(CohortRequest(root, bitmap))), "up": len(encode(Neighbours(bitmap)))}}
     checking = {"sample": {"down": len(encode(SampleRequest(root))), "up": len(encode(Sample(bitmap)))}}
     return {
@@ -79,7 +78,7 @@ def client_bytes(design: Design, values: int, ring_bits: int) -> dict[str, dict[
         **(checking if sparse else {}),
         "unmask": {
             "down": len(encode(UnmaskRequest(shown, dict.fromkeys(sample, proof)))),
-            "up": len(encode(Opened(dict.fromkeys([*near, "client-own00"], bytes(SECRET_BYTES)), {}))),
+            "up": len(encode(Opened(dict.fromkeys([0, *near], bytes(SECRET_BYTES)), {}))),
         },
     }
 

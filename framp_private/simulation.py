@@ -26,7 +26,9 @@ from framp_private.federated.messages import SignedHead
 from framp_private.federated.prototypes import GlobalPrototypes
 from framp_private.federated.pullback import StepState
 from framp_private.federated.round import enrol, run_round
+from framp_private.federated.seats import Pins
 from framp_private.federated.server import ServerState
+from framp_private.federated.trips import with_contexts
 from framp_private.federated.witness import Witness, WitnessedClient
 from framp_private.home import HomeTraining
 from framp_private.models.submodel import Moments
@@ -88,7 +90,8 @@ class Simulation:
         used = holder_store if encrypted_sums(federation) else None
         save, saved = (used.save, used.load()) if used is not None else (lambda _: None, b"")
         pins = new_pins(federation, used.folder if used is not None else None)
-        self.pins, pinned = {name: Pin(pin.digest) for name, pin in pins.items()}, pins_of_clients(federation, pins)
+        self.pins: Pins = {name: Pin(pin.digest) for name, pin in pins.items()}
+        pinned = pins_of_clients(federation, pins)
         self.witness = Witness(self.accounts.server, self.accounts.roster)
         clients = {
             name: WitnessedClient(
@@ -183,7 +186,9 @@ class Simulation:
         self.engine.begin(index)
         try:
             self.accounts.spend_round(index)
-            self.state, report = run_round(self.federation, self.state, self._exchange, self.accounts.roster, self.pins)
+            roster = self.accounts.roster
+            self.pins = with_contexts(self.federation, index, roster, self._exchange, self.pins)
+            self.state, report = run_round(self.federation, self.state, self._exchange, roster, self.pins)
         except (BelowThreshold, ReleaseLost):  # nothing is opened; what was spent stays spent; the next round is tried
             self.state = replace(self.state, round_index=index + 1)
             return {"round": index + 1, "cohort": self.federation.cohort, "survivors": 0, "failed": True}
@@ -256,8 +261,8 @@ class Simulation:
             )
             for name, value in named("client/").items()
         }
-        self.recover()
         self.witness.known = {name: _head(row) for name, row in facts["witnessed"].items()}
+        self.recover()
         self.engine.traffic.totals = {way: dict(sizes) for way, sizes in facts["traffic"].items()}
         if self.home is not None:
             self.home.weights |= named("home/")
@@ -267,6 +272,9 @@ class Simulation:
         if self._store is not None:
             stored = {name: self._store.load(name) for name in self.dataset.clients}
             self.engine.states |= {name: state for name, state in stored.items() if state is not None}
+        for name, state in self.engine.states.items():
+            if state.receipt:
+                self.witness.learn(name, state.receipt)
 
     def facts(self) -> dict[str, Any]:
         """Everything of the run that is no array."""

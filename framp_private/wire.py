@@ -1,10 +1,13 @@
 """Typed dataclass <-> bytes: versioned, size-limited, deterministic, without pickle.
 
 A message is a frozen dataclass whose fields are bool, int, float, str, bytes, numpy arrays, tuples of str, or
-mappings from str to bytes. The encoding is the magic `FRMP`, a version byte, the class name, then the fields in order.
-Arrays are a dtype code, the shape and little-endian data. Two equal messages have equal bytes, and a decoder either
-returns a message that re-encodes to the very bytes it got, or raises `WireError`; it never allocates more than
-it was sent.
+mappings from str or from places (whole numbers from 0) to bytes. The encoding is the magic `FRMP`, a version byte, the
+class name, then the fields in order. Arrays are a dtype code, the shape and little-endian data. Whole numbers,
+lengths and places among them, are in base 128, lowest digit first, with the high bit of a byte set if another follows
+(LEB128, as in DWARF 5, section 7.6), in as few bytes as they take, and an int n is written as 2 n, or -2 n - 1 if it is
+negative; of values by place that all have one length it is written once. Two equal messages
+have equal bytes, and a decoder either returns a message that re-encodes to the very bytes it got, or raises
+`WireError`; it never allocates more than it was sent.
 """
 
 from __future__ import annotations
@@ -20,12 +23,11 @@ import numpy as np
 from framp_private.errors import WireError
 
 MAGIC = b"FRMP"
-VERSION = 1
+VERSION = 2
 MAX_BYTES = 1 << 31
 """Largest message accepted unless the caller sets a smaller limit, in bytes."""
 
 _DTYPES = ("float32", "float64", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
-_LENGTH = struct.Struct("<Q")
 _MAX_DIMENSIONS = 8
 
 T = TypeVar("T")
@@ -48,17 +50,41 @@ class _Reader:
     def unpack(self, form: struct.Struct) -> Any:
         return form.unpack(self.take(form.size))[0]
 
+    def whole(self) -> int:
+        """A whole number below 2^64."""
+        found, shift = 0, 0
+        while True:
+            (byte,) = self.take(1)
+            found |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                break
+            if shift >= 70:
+                raise WireError("a number is beyond what any message has")
+        if (byte == 0 and shift > 7) or found >= 1 << 64:
+            raise WireError("a number takes more bytes than it needs, or than there are")
+        return found
+
     def finish(self) -> None:
         if self._at != len(self._view):
             raise WireError(f"message has {len(self._view) - self._at} bytes after its last field")
 
 
+def _whole(value: int) -> bytes:
+    digits = bytearray()
+    while value > 127:
+        digits.append(value & 127 | 128)
+        value >>= 7
+    digits.append(value)
+    return bytes(digits)
+
+
 def _write_bytes(value: bytes) -> bytes:
-    return _LENGTH.pack(len(value)) + value
+    return _whole(len(value)) + value
 
 
 def _read_bytes(reader: _Reader) -> bytes:
-    return bytes(reader.take(reader.unpack(_LENGTH)))
+    return bytes(reader.take(reader.whole()))
 
 
 def _read_text(reader: _Reader) -> str:
@@ -74,7 +100,7 @@ def _write_array(value: np.ndarray) -> bytes:
     if value.ndim > _MAX_DIMENSIONS:
         raise WireError(f"ndim={value.ndim} does not travel: at most {_MAX_DIMENSIONS} dimensions")
     head = bytes((_DTYPES.index(value.dtype.name), value.ndim))
-    shape = b"".join(_LENGTH.pack(side) for side in value.shape)
+    shape = b"".join(_whole(side) for side in value.shape)
     return head + shape + np.ascontiguousarray(value, value.dtype.newbyteorder("<")).tobytes()
 
 
@@ -83,7 +109,7 @@ def _read_array(reader: _Reader) -> np.ndarray:
     if code >= len(_DTYPES) or ndim > _MAX_DIMENSIONS:
         raise WireError(f"array header ({code}, {ndim}) is not known")
     dtype = np.dtype(_DTYPES[code]).newbyteorder("<")
-    shape = tuple(reader.unpack(_LENGTH) for _ in range(ndim))
+    shape = tuple(reader.whole() for _ in range(ndim))
     count = 1
     for side in shape:
         count *= side
@@ -95,11 +121,11 @@ def _read_array(reader: _Reader) -> np.ndarray:
 
 
 def _write_texts(value: tuple[str, ...]) -> bytes:
-    return _LENGTH.pack(len(value)) + b"".join(_write_bytes(text.encode()) for text in value)
+    return _whole(len(value)) + b"".join(_write_bytes(text.encode()) for text in value)
 
 
 def _read_texts(reader: _Reader) -> tuple[str, ...]:
-    count = reader.unpack(_LENGTH)
+    count = reader.whole()
     texts: list[str] = []
     while len(texts) < count:
         texts.append(_read_text(reader))
@@ -108,11 +134,11 @@ def _read_texts(reader: _Reader) -> tuple[str, ...]:
 
 def _write_mapping(value: Mapping[str, bytes]) -> bytes:
     rows = (_write_bytes(key.encode()) + _write_bytes(value[key]) for key in sorted(value))
-    return _LENGTH.pack(len(value)) + b"".join(rows)
+    return _whole(len(value)) + b"".join(rows)
 
 
 def _read_mapping(reader: _Reader) -> dict[str, bytes]:
-    count = reader.unpack(_LENGTH)
+    count = reader.whole()
     mapping: dict[str, bytes] = {}
     last: str | None = None
     while len(mapping) < count:
@@ -124,7 +150,45 @@ def _read_mapping(reader: _Reader) -> dict[str, bytes]:
     return mapping
 
 
-_INTEGER, _REAL = struct.Struct("<q"), struct.Struct("<d")
+def _write_places(value: Mapping[int, bytes]) -> bytes:
+    places = sorted(value)
+    if places and places[0] < 0:
+        raise TypeError("places are whole numbers from 0")
+    lengths = {len(each) for each in value.values()}
+    head = _whole(len(places))
+    if places:
+        head += _whole(lengths.copy().pop() + 1 if len(lengths) == 1 else 0)
+    rows, last = [], -1
+    for place in places:
+        rows.append(_whole(place - last - 1) + (value[place] if len(lengths) == 1 else _write_bytes(value[place])))
+        last = place
+    return head + b"".join(rows)
+
+
+def _read_places(reader: _Reader) -> dict[int, bytes]:
+    found: dict[int, bytes] = {}
+    count, place = reader.whole(), -1
+    length = reader.whole() if count else 0
+    while len(found) < count:
+        place += reader.whole() + 1
+        found[place] = bytes(reader.take(length - 1)) if length else _read_bytes(reader)
+    if count and not length and len({len(each) for each in found.values()}) == 1:
+        raise WireError("values of one length have it written more than once")
+    return found
+
+
+_REAL = struct.Struct("<d")
+
+
+def _write_int(value: int) -> bytes:
+    if not isinstance(value, int | np.integer) or not -(1 << 63) <= value < 1 << 63:
+        raise TypeError("a whole number of 64 bits is needed")
+    return _whole(2 * int(value) if value >= 0 else -2 * int(value) - 1)
+
+
+def _read_int(reader: _Reader) -> int:
+    found = reader.whole()
+    return found >> 1 if found % 2 == 0 else -(found >> 1) - 1
 
 
 def _read_bool(reader: _Reader) -> bool:
@@ -138,13 +202,14 @@ Codec = tuple[Callable[[Any], bytes], Callable[[_Reader], Any]]
 
 _CODECS: dict[Any, Codec] = {
     bool: (lambda value: bytes((bool(value),)), _read_bool),
-    int: (_INTEGER.pack, lambda reader: reader.unpack(_INTEGER)),
+    int: (_write_int, _read_int),
     float: (_REAL.pack, lambda reader: reader.unpack(_REAL)),
     str: (lambda value: _write_bytes(value.encode()), _read_text),
     bytes: (_write_bytes, _read_bytes),
     np.ndarray: (_write_array, _read_array),
     tuple[str, ...]: (_write_texts, _read_texts),
     Mapping[str, bytes]: (_write_mapping, _read_mapping),
+    Mapping[int, bytes]: (_write_places, _read_places),
 }
 
 

@@ -123,7 +123,7 @@ class Briefed:
 
 @dataclass(frozen=True)
 class SignedHead:
-    """A client's ledger head. signature: the client's on its way up, the server's on its way down."""
+    """A client's ledger head. signature: the client's, or in a receipt the server's; no rows if none is known."""
 
     owner: str
     rows: int
@@ -133,10 +133,19 @@ class SignedHead:
 
 @dataclass(frozen=True)
 class Envelope:
-    """message: any of the above, or nothing. head: a `SignedHead`; nothing before the first one is known."""
+    """message: any of the above, or nothing. The rest is a `SignedHead` of the client that it comes from or goes to.
+
+    On its way up it is left empty where the receipt that came down is of the head that the client still has.
+    """
 
     message: bytes
-    head: bytes
+    rows: int
+    hash: bytes
+    signature: bytes
+
+    def head(self, owner: str) -> SignedHead:
+        """Whose ledger it is about."""
+        return SignedHead(owner, self.rows, self.hash, self.signature)
 
 
 Request = EnrolRequest | TrainRequest | PhiRequest

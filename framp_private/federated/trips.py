@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from framp_private.crypto.keys import PublicIdentity
 from framp_private.federated.federation import Federation
+from framp_private.federated.key_holder import encrypted_sums
 from framp_private.federated.messages import Briefed, Trip, TripReply
 from framp_private.federated.seats import asked_alike
+from framp_private.federated.server import sample_cohort
 from framp_private.protections.base import Channel, Exchange, Meeting, Pin, Session
+from framp_private.protections.homomorphic.server import fetched
 from framp_private.wire import decode, encode
 
 
@@ -70,6 +74,28 @@ def meetings(
         )
         for channel in channels
     }
+
+
+def with_contexts(
+    federation: Federation,
+    round_index: int,
+    roster: Mapping[str, PublicIdentity],
+    exchange: Exchange,
+    pins: Mapping[Channel, Pin],
+) -> Mapping[Channel, Pin]:
+    """What is pinned of encrypted sums, with the public key itself from who holds it, so that it travels once.
+
+    Raises:
+        BelowThreshold: nobody who holds a key answers. CryptoError: another key than the pinned one.
+    """
+    found = dict(pins)
+    for channel, carrier in encrypted_sums(federation).items():
+        trips = _trips(federation, round_index, channel, exchange)
+        meeting = Meeting(channel, federation.digest, round_index, roster, trips, {}, pins.get(channel))
+        cohort = sample_cohort(federation, round_index)
+        context = fetched(meeting, carrier.key_holder == "clients", cohort)
+        found[channel] = replace(pins[channel], public=context)
+    return found
 
 
 def _trips(federation: Federation, round_index: int, channel: Channel, exchange: Exchange) -> Exchange:

@@ -6,8 +6,10 @@
     down   Envelope(request, receipt)  the last head that the server saw of this client, countersigned
 
 A client whose ledger never had the head in a receipt has lost rows (an old backup, a cut tail): it refuses before it
-spends anything more. The server refuses a head that goes back, and whoever holds a receipt can show what both sides
-knew. Both halves wrap what is there, `Client.handle` and an engine's `exchange`; the method knows nothing of them.
+spends anything more. No request comes without a receipt; a server that knows no head of a client signs that it knows
+none, and receipts never go back. The server refuses a head that goes back, and whoever holds a receipt can show what
+both sides knew. Both halves wrap what is there, `Client.handle` and an engine's `exchange`; the method knows nothing of
+them.
 """
 
 from __future__ import annotations
@@ -26,7 +28,6 @@ from framp_private.protections.base import Exchange
 from framp_private.wire import decode, encode
 
 _RECEIPT = "ledger receipt"
-MAX_HEAD_BYTES = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,28 +48,33 @@ class WitnessedClient:
         """See `Client.handle`; an envelope without a message brings a receipt alone.
 
         Raises:
-            LedgerError: a receipt that the server did not sign, or for a head that this ledger never had.
+            LedgerError: no receipt, one that the server did not sign, one that is older than the last, or one for a
+                head that this ledger never had.
         """
         envelope = decode(request, Envelope)
-        if envelope.head and envelope.head != state.receipt:
-            head = self._signed(envelope.head)
-            if not state.receipt or head.rows > decode(state.receipt, SignedHead).rows:
-                state = replace(state, receipt=envelope.head)
-        if state.receipt:  # each time: the ledger may have been put back since, and the receipt not
-            self.ledger.verify(_head(decode(state.receipt, SignedHead)))
+        receipt = envelope.head(self.client.name)
+        if encode(receipt) != state.receipt:
+            self._check(receipt, state)
+            state = replace(state, receipt=encode(receipt))
+        if receipt.rows:  # each time: the ledger may have been put back since, and the receipt not
+            self.ledger.verify(_head(receipt))
         reply = b""
         if envelope.message:
             reply, state = self.client.handle(envelope.message, state)
         head = self.ledger.head
-        signed = SignedHead(self.client.name, head.rows, bytes.fromhex(head.hash), self.ledger.signature)
-        return encode(Envelope(reply, encode(signed))), state
+        if (head.rows, bytes.fromhex(head.hash)) == (receipt.rows, receipt.hash):
+            return encode(Envelope(reply, 0, b"", b"")), state
+        return encode(Envelope(reply, head.rows, bytes.fromhex(head.hash), self.ledger.signature)), state
 
-    def _signed(self, receipt: bytes) -> Head:
-        head = decode(receipt, SignedHead, max_bytes=MAX_HEAD_BYTES)
-        if head.owner != self.client.name or not self.server.signed(_RECEIPT, _stated(head), head.signature):
+    def _check(self, receipt: SignedHead, state: ClientState) -> None:
+        if not self.server.signed(_RECEIPT, _stated(receipt), receipt.signature):
             raise LedgerError(f"a receipt for {self.client.name!r} is not the pinned server's: nothing was spent")
-        self.ledger.verify(_head(head))
-        return _head(head)
+        before = decode(state.receipt, SignedHead).rows if state.receipt else 0
+        if receipt.rows < before:
+            raise LedgerError(
+                f"the server knows {receipt.rows} rows of the ledger of {self.client.name!r}, and has signed that it "
+                f"knew {before}: it lost some, or an old receipt was sent again; nothing was spent"
+            )
 
 
 class Witness:
@@ -83,7 +89,7 @@ class Witness:
     ) -> None:
         self._identity, self.roster = identity, roster
         self.known = dict(known or {})
-        self._receipts: dict[str, tuple[SignedHead, bytes]] = {}
+        self._receipts: dict[str, SignedHead] = {}
 
     def around(self, exchange: Exchange) -> Exchange:
         """An exchange whose messages travel in envelopes. It raises `LedgerError` for a head that must be refused."""
@@ -94,7 +100,7 @@ class Witness:
                     yield client, reply
                     continue
                 envelope = decode(reply, Envelope)
-                self._note(client, decode(envelope.head, SignedHead, max_bytes=MAX_HEAD_BYTES))
+                self._note(client, envelope.head(client))
                 yield client, envelope.message
 
         return exchanged
@@ -104,22 +110,39 @@ class Witness:
         for _ in self.around(exchange)(dict.fromkeys(self.known, b"")):
             pass
 
-    def receipt(self, client: str) -> bytes:
-        """The countersigned last head of a client, nothing if none is known."""
-        known = self.known.get(client)
-        if known is None:
-            return b""
+    def envelope(self, client: str, message: bytes) -> bytes:
+        """A message with the countersigned last head of its client, of no rows if none is known."""
+        receipt = self.receipt(client)
+        return encode(Envelope(message, receipt.rows, receipt.hash, receipt.signature))
+
+    def receipt(self, client: str) -> SignedHead:
+        """The countersigned last head of a client."""
+        known = replace(self.known.get(client, SignedHead(client, 0, b"", b"")), signature=b"")
         made = self._receipts.get(client)
-        if made is None or made[0] != known:
-            signature = self._identity.sign(_RECEIPT, _stated(known))
-            made = self._receipts[client] = (known, encode(replace(known, signature=signature)))
-        return made[1]
+        if made is None or replace(made, signature=b"") != known:
+            made = replace(known, signature=self._identity.sign(_RECEIPT, _stated(known)))
+            self._receipts[client] = made
+        return made
+
+    def learn(self, client: str, receipt: bytes) -> None:
+        """Takes over a receipt of its own that a client kept, where it is of a later head than the last one known.
+
+        Raises:
+            LedgerError: it is not this server's.
+        """
+        head = decode(receipt, SignedHead)
+        if head.owner != client or not self._identity.public.signed(_RECEIPT, _stated(head), head.signature):
+            raise LedgerError(f"the receipt that {client!r} kept is not this server's: restore the keys that made it")
+        if head.rows > (self.known[client].rows if client in self.known else 0):
+            self.known[client] = head
 
     def _note(self, client: str, head: SignedHead) -> None:
         before = self.known.get(client)
-        if head == before:
+        if not (head.rows or head.hash or head.signature) and before is not None:
+            return  # the one that its receipt was for
+        if before is not None and (head.rows, head.hash) == (before.rows, before.hash):
             return
-        if head.owner != client or not row_signed(self.roster[client].key, _head(head).signed_part, head.signature):
+        if not row_signed(self.roster[client].key, _head(head).signed_part, head.signature):
             raise LedgerError(f"the ledger head of client {client!r} is not signed with its key: the round is not used")
         if before is not None and head.rows <= before.rows:
             raise LedgerError(
@@ -136,7 +159,7 @@ class _Enveloped(Mapping[str, bytes]):
     def __getitem__(self, client: str) -> bytes:
         if client not in self._witness.roster:
             return self._requests[client]
-        return encode(Envelope(self._requests[client], self._witness.receipt(client)))
+        return self._witness.envelope(client, self._requests[client])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._requests)

@@ -156,9 +156,7 @@ def test_a_client_with_an_old_ledger_refuses_before_it_spends(pair: tuple[Witnes
     short = Ledger.open(None, unit="record", owner="client-00", signer=signer)
     short.spend_all(handler.client._releases(read_request(private.train_request(private.federation(), "client-00", 0))))
     restored = replace(handler, client=replace(handler.client, account=Account(short)))
-    request = encode(
-        Envelope(private.train_request(private.federation(), "client-00", 2), witness.receipt("client-00"))
-    )
+    request = witness.envelope("client-00", private.train_request(private.federation(), "client-00", 2))
     spent = short.releases
     with pytest.raises(LedgerError, match="cut off or replaced"):
         restored.handle(request, old)
@@ -174,22 +172,61 @@ def test_a_ledger_that_was_put_back_alone_is_found_out_by_the_receipt_that_the_c
     exchange, states = exchange_of(handler)
     for index in range(2):
         one(index, witness.around(exchange))
-    envelope = encode(
-        Envelope(private.train_request(private.federation(), "client-00", 2), witness.receipt("client-00"))
-    )
-    _, current = handler.handle(encode(Envelope(b"", witness.receipt("client-00"))), states["client-00"])
+    envelope = witness.envelope("client-00", private.train_request(private.federation(), "client-00", 2))
+    _, current = handler.handle(witness.envelope("client-00", b""), states["client-00"])
     short = Ledger.open(None, unit="record", owner="client-00", signer=handler.ledger._chain._signer)
     short.spend_all(handler.client._releases(read_request(private.train_request(private.federation(), "client-00", 0))))  # type: ignore[arg-type]
     restored = replace(handler, client=replace(handler.client, account=Account(short)))
-    for request in (envelope, encode(replace(decode(envelope, Envelope), head=b""))):
-        with pytest.raises(LedgerError, match="cut off or replaced"):
-            restored.handle(request, current)
-    older = states["client-00"].receipt
-    assert decode(older, SignedHead).rows < decode(current.receipt, SignedHead).rows
-    _, kept = handler.handle(encode(Envelope(b"", older)), current)
-    assert kept.receipt == current.receipt  # an older receipt, or none, takes the place of no newer one
-    _, kept = handler.handle(encode(Envelope(b"", b"")), current)
-    assert kept.receipt == current.receipt
+    with pytest.raises(LedgerError, match="cut off or replaced"):
+        restored.handle(envelope, current)
+    spent = handler.ledger.releases
+    for shown in RECEIPTS.values():
+        head = shown(states["client-00"].receipt, witness)
+        message = private.train_request(private.federation(), "client-00", 2)
+        with pytest.raises(LedgerError):
+            handler.handle(encode(Envelope(message, head.rows, head.hash, head.signature)), current)
+    assert handler.ledger.releases == spent
+    handler.handle(envelope, current)
+    assert handler.ledger.releases > spent
+
+
+RECEIPTS = {
+    "an older one": lambda older, witness: decode(older, SignedHead),
+    "none": lambda older, witness: SignedHead("client-00", 0, b"", b""),
+    "that none is known": lambda older, witness: Witness(witness._identity, {}).receipt("client-00"),
+    "another client's": lambda older, witness: Witness(witness._identity, {}).receipt("client-01"),
+}
+
+
+def test_no_message_is_answered_without_a_receipt(pair: tuple[Witness, WitnessedClient]) -> None:
+    """Also the first one, when the server knows no head: then it signs that it knows none."""
+    witness, handler = pair
+    message = private.train_request(private.federation(), "client-00", 0)
+    rows = handler.ledger.head.rows
+    with pytest.raises(LedgerError, match="pinned server"):
+        handler.handle(encode(Envelope(message, 0, b"", b"")), ClientState.new())
+    assert handler.ledger.head.rows == rows
+    reply, state = handler.handle(witness.envelope("client-00", message), ClientState.new())
+    assert decode(reply, Envelope).rows > 0 and decode(state.receipt, SignedHead).rows == 0
+
+
+def test_a_server_that_lost_what_it_knew_learns_it_from_its_own_receipts(
+    pair: tuple[Witness, WitnessedClient],
+) -> None:
+    witness, handler = pair
+    exchange, states = exchange_of(handler)
+    for index in range(2):
+        one(index, witness.around(exchange))
+    again = Witness(witness._identity, witness.roster)
+    again.learn("client-00", states["client-00"].receipt)
+    assert again.known["client-00"].rows == decode(states["client-00"].receipt, SignedHead).rows > 0
+    again.learn(
+        "client-00", encode(Witness(witness._identity, {}).receipt("client-00"))
+    )  # an older one changes nothing
+    assert again.known["client-00"].rows == decode(states["client-00"].receipt, SignedHead).rows
+    stranger = Witness(Identity.new(Entropy()), {}, witness.known)
+    with pytest.raises(LedgerError, match="not this server's"):
+        again.learn("client-00", encode(stranger.receipt("client-00")))
 
 
 @pytest.fixture
@@ -219,12 +256,10 @@ def one(made, exchange) -> bytes:  # noqa: ANN001
 
 
 def changed(reply: bytes, **fields: object) -> bytes:
-    envelope = decode(reply, Envelope)
-    return encode(replace(envelope, head=encode(replace(decode(envelope.head, SignedHead), **fields))))
+    return encode(replace(decode(reply, Envelope), **fields))
 
 
 BAD_HEADS = {
-    "another owner": {"owner": "client-01"},
     "more rows": {"rows": 9},
     "no rows": {"rows": 0},
     "negative rows": {"rows": -1},
@@ -254,12 +289,14 @@ def test_the_server_refuses_a_head_that_goes_back_and_one_that_was_left_out(
     first = witness.known["client-00"]
     one(1, witness.around(exchange))
     assert witness.known["client-00"].rows > first.rows
-    back, _ = exchange_of(handler, lambda reply: encode(replace(decode(reply, Envelope), head=encode(first))))
+    old = {"rows": first.rows, "hash": first.hash, "signature": first.signature}
+    back, _ = exchange_of(handler, lambda reply: changed(reply, **old))
     with pytest.raises(LedgerError, match="went back"):
         one(2, witness.around(back))
-    left_out, _ = exchange_of(handler, lambda reply: encode(replace(decode(reply, Envelope), head=b"")))
-    with pytest.raises(FrampError):
-        one(3, witness.around(left_out))
+    unknown = Witness(witness._identity, witness.roster)
+    left_out, _ = exchange_of(handler, lambda reply: changed(reply, rows=0, hash=b"", signature=b""))
+    with pytest.raises(FrampError):  # a head is left out only where it is the one in the receipt
+        one(3, unknown.around(left_out))
 
 
 @pytest.mark.parametrize("name", [*BAD_HEADS, "another server"])
@@ -269,18 +306,19 @@ def test_a_client_spends_nothing_on_a_receipt_that_is_not_its_servers(
     witness, handler = pair
     exchange, states = exchange_of(handler)
     one(0, witness.around(exchange))
-    receipt = decode(witness.receipt("client-00"), SignedHead)
+    receipt = witness.receipt("client-00")
     if name == "another server":
         stranger = Witness(Identity.new(Entropy()), {}, witness.known)
-        bad = decode(stranger.receipt("client-00"), SignedHead)
+        bad = stranger.receipt("client-00")
     else:
         bad = replace(receipt, **BAD_HEADS[name])  # type: ignore[arg-type]
     spent = handler.ledger.releases
-    request = encode(Envelope(private.train_request(private.federation(), "client-00", 1), encode(bad)))
+    message = private.train_request(private.federation(), "client-00", 1)
+    request = encode(Envelope(message, bad.rows, bad.hash, bad.signature))
     with pytest.raises(LedgerError):
         handler.handle(request, states["client-00"])
     assert handler.ledger.releases == spent
-    good = encode(Envelope(private.train_request(private.federation(), "client-00", 1), encode(receipt)))
+    good = encode(Envelope(message, receipt.rows, receipt.hash, receipt.signature))
     handler.handle(good, states["client-00"])
     assert handler.ledger.releases > spent
 

@@ -22,7 +22,6 @@ from framp_private.protections.secagg.messages import (
     Confirmation,
     ConfirmRequest,
     Delivery,
-    KeyEntry,
     KeysRequest,
     Opened,
     SharePair,
@@ -50,7 +49,7 @@ def flipped(data: bytes) -> bytes:
     return bytes(bad)
 
 
-def first(mapping: dict[str, bytes], change: Callable[[bytes], bytes]) -> dict[str, bytes]:
+def first(mapping: dict[int, bytes], change: Callable[[bytes], bytes]) -> dict[int, bytes]:
     name = next(iter(mapping))
     return {**mapping, name: change(mapping[name])}
 
@@ -67,12 +66,23 @@ def low_order(data: bytes) -> bytes:
 
 
 def swapped_identity(data: bytes) -> bytes:
-    """Keys of the server's own making, signed with a key of its own."""
+    """The first peer's keys, of the server's own making, signed with a key of its own."""
     stranger, key = Identity.new(Entropy()), AgreementKey.new(Entropy())
-    entry = decode(data, KeyEntry)
     context = round_context(b"r" * 32, 0)
-    signature = stranger.sign(KEYS, stated_keys(context, entry.client, key.public, key.public[::-1]))
-    return encode(replace(entry, keys=encode(SignedKeys(key.public, key.public[::-1], signature))))
+    signature = stranger.sign(KEYS, stated_keys(context, "client-01", key.public, key.public[::-1]))
+    return SignedKeys(key.public, key.public[::-1], signature).packed
+
+
+def moved(to: int) -> Callable[[bytes], bytes]:
+    """The first peer's keys at another place."""
+
+    def change(data: bytes) -> bytes:
+        message = decode(data, SharesRequest)
+        place, *_ = message.entries
+        rest = {other: keys for other, keys in message.entries.items() if other not in (place, to)}
+        return encode(replace(message, entries={**rest, to: message.entries[place]}))
+
+    return change
 
 
 def fewer(kind: type, field: str) -> Callable[[bytes], bytes]:
@@ -97,15 +107,17 @@ DOWN: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
     "shares: keys of others alone": ("shares", edited(SharesRequest, present=b"\x7e")),
     "shares: one more than was planned": ("shares", edited(SharesRequest, present=b"\xff")),
     "shares: a short bitmap": ("shares", edited(SharesRequest, present=b"")),
-    "shares: an own proof that is none": ("shares", edited(SharesRequest, own=bytes(96))),
+    "shares: a proof where none is taken": ("shares", edited(SharesRequest, own=bytes(96))),
+    "shares: proofs where none are taken": ("shares", edited(SharesRequest, proofs={1: bytes(96)})),
     "shares: a peer's key swapped": ("shares", inside(SharesRequest, "entries", swapped_identity)),
-    "shares: a peer at another place": ("shares", inside(SharesRequest, "entries", edited(KeyEntry, index=6))),
-    "shares: a peer at no place": ("shares", inside(SharesRequest, "entries", edited(KeyEntry, index=99))),
+    "shares: a peer at another place": ("shares", moved(6)),
+    "shares: a peer at no place": ("shares", moved(99)),
+    "shares: a peer at the client's own place": ("shares", moved(0)),
+    "shares: a peer's keys cut": ("shares", inside(SharesRequest, "entries", lambda keys: keys[:-1])),
+    "shares: a peer's keys changed": ("shares", inside(SharesRequest, "entries", flipped)),
     "shares: a peer left out": ("shares", fewer(SharesRequest, "entries")),
-    "shares: a proof left out": ("shares", fewer(SharesRequest, "proofs")),
-    "shares: a forged proof": ("shares", inside(SharesRequest, "proofs", flipped)),
-    "shares: nobody": ("shares", edited(SharesRequest, entries={}, proofs={})),
-    "masked: shares of a stranger": ("masked", edited(Delivery, sealed={"client-99": b"x" * 60})),
+    "shares: nobody": ("shares", edited(SharesRequest, entries={})),
+    "masked: shares of a stranger": ("masked", edited(Delivery, sealed={99: b"x" * 60})),
     "masked: shares that do not open": (
         "masked",
         lambda data: encode(
@@ -191,7 +203,7 @@ UP: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
     "confirm: not a signature": ("confirm", lambda data: data[:-1], STAYS),
     "confirm: of something else": ("confirm", edited(Confirmation, signature=bytes(64)), STAYS),
     "unmask: garbage": ("unmask", lambda data: b"", STAYS),
-    "unmask: shares of a stranger": ("unmask", edited(Opened, seeds={"client-99": bytes(32)}), STAYS),
+    "unmask: shares of a stranger": ("unmask", edited(Opened, seeds={99: bytes(32)}), STAYS),
     "unmask: keys of the active": ("unmask", lambda data: encode(Opened({}, decode(data, Opened).seeds)), STAYS),
     "unmask: no field element": ("unmask", inside(Opened, "seeds", lambda data: b"\xff" * 32), STAYS),
     "unmask: a short share": ("unmask", inside(Opened, "seeds", lambda data: b"x"), STAYS),
@@ -298,11 +310,9 @@ def test_a_message_of_another_round_or_run_is_refused() -> None:
     other = Round(first_round.values, run=b"s" * 32, identities=first_round.identities)
     other.gathering.collect_keys(other.exchange)
     keys = {n: d for s, way, n, d in first_round.sent if (s, way) == ("keys", "up")}
-    entries = {name: KeyEntry(name, place, keys[name]) for place, name in enumerate(first_round.values)}
-    tree = MerkleTree([encode(entry) for entry in entries.values()])
-    near = {name: encode(entry) for name, entry in entries.items() if name != VICTIM}
-    proofs = {name: tree.proof(entries[name].index) for name in near}
-    replayed = SharesRequest(tree.root, b"\x1f", tree.proof(0), near, proofs)
+    entries = {place: decode(keys[name], SignedKeys).packed for place, name in enumerate(first_round.values)}
+    tree = MerkleTree(list(entries.values()))
+    replayed = SharesRequest(tree.root, b"\x1f", b"", {place: entry for place, entry in entries.items() if place}, {})
     with pytest.raises(ProtocolError):
         answer(encode(replayed), other.states[VICTIM], other.members[VICTIM], other.terms)
 
@@ -332,7 +342,7 @@ def taken_off(case: Round, corrupt: list[str], *, opened: bool) -> np.ndarray:
 
 def share_of(case: Round, name: str) -> bytes:
     """What a client holds of the victim's seed."""
-    return decode(case.held_before[name][VICTIM], SharePair).seed  # type: ignore[attr-defined]
+    return SharePair.of(case.held_before[name][0]).seed  # type: ignore[attr-defined]
 
 
 def with_secrets(n: int, size: int) -> Round:
@@ -371,7 +381,7 @@ def test_who_survives_a_round_and_drops_out_of_the_next_keeps_the_first_closed()
     second = Round(case.values, case.protection, {VICTIM: "masked"}, index=1, identities=case.identities)
     second.total()
     shares = {
-        second.gathering._places[name] + 1: decode(data, Opened).keys[VICTIM]
+        second.gathering._places[name] + 1: decode(data, Opened).keys[0]
         for stage, way, name, data in second.sent
         if (stage, way) == ("unmask", "up")
     }
@@ -379,7 +389,7 @@ def test_who_survives_a_round_and_drops_out_of_the_next_keeps_the_first_closed()
     assert key.public == second.gathering._keys[VICTIM].mask_key != case.gathering._keys[VICTIM].mask_key
     left = unpack(case.vectors[VICTIM], case.size, 16)
     seeds = {
-        case.gathering._places[n] + 1: decode(d, Opened).seeds[VICTIM]
+        case.gathering._places[n] + 1: decode(d, Opened).seeds[0]
         for s, way, n, d in case.sent
         if (s, way) == ("unmask", "up")
     }
@@ -401,7 +411,7 @@ def test_no_share_of_both_kinds_is_opened_for_anybody() -> None:
         if (stage, way) == ("unmask", "up"):
             opened = decode(data, Opened)
             assert not set(opened.seeds) & set(opened.keys)
-            assert set(opened.keys) == {"client-03"}
+            assert set(opened.keys) == {3}
 
 
 def test_no_secret_and_no_value_is_in_any_message() -> None:

@@ -25,7 +25,6 @@ from framp_private.protections.secagg.messages import (
     CohortRequest,
     Confirmation,
     ConfirmRequest,
-    KeyEntry,
     KeysRequest,
     Neighbours,
     Opened,
@@ -74,19 +73,18 @@ class Cohort:
         return MerkleTree([self.leaf(name) for name in self.names])
 
     def leaf(self, name: str) -> bytes:
-        return encode(KeyEntry(name, self.names.index(name), encode(self.keys[name]))) if name in self.keys else b""
+        return self.keys[name].packed if name in self.keys else b""
 
     def shares_request(self, present: Sequence[str], victim: str, shown: Sequence[str]) -> bytes:
         tree, place = self.tree(), self.names.index
-        return encode(
-            SharesRequest(
-                tree.root,
-                bitmap([place(name) for name in present], len(self.names)),
-                tree.proof(place(victim)),
-                {name: self.leaf(name) for name in shown},
-                {name: tree.proof(place(name)) for name in shown},
-            )
-        )
+        flags, entries = self.bitmap(present), {place(name): self.leaf(name) for name in shown}
+        if self.terms.complete:
+            return encode(SharesRequest(tree.root, flags, b"", entries, {}))
+        proofs = {at: tree.proof(at) for at in entries}
+        return encode(SharesRequest(tree.root, flags, tree.proof(place(victim)), entries, proofs))
+
+    def bitmap(self, names: Sequence[str]) -> bytes:
+        return bitmap([self.names.index(name) for name in names], len(self.names))
 
 
 @pytest.mark.parametrize("n", [7, 20, 64, 100, 1000])
@@ -122,17 +120,21 @@ def test_what_a_client_drew_it_gets_or_it_shares_with_nobody(n: int) -> None:
     assert len(drawn) == cohort.terms.neighbours and victim not in drawn
     member, place = cohort.member(victim), cohort.names.index
     good = decode(cohort.shares_request(cohort.names, victim, drawn), SharesRequest)
-    repeated = {name: encode(KeyEntry(corrupt[0], place(name), encode(cohort.keys[corrupt[0]]))) for name in drawn}
+    repeated = dict.fromkeys(good.entries, cohort.keys[corrupt[0]].packed)
     swapped = decode(cohort.shares_request(cohort.names, victim, [*corrupt, *drawn][: len(drawn)]), SharesRequest)
     crowd = decode(cohort.shares_request(cohort.names, victim, cohort.names[1:]), SharesRequest)
     bad_ones = [replace(good, entries=repeated), swapped, replace(good, entries=dict(list(good.entries.items())[1:]))]
+    (at, proof), *others = good.proofs.items()
+    forged = proof[:-1] + bytes([proof[-1] ^ 1])
+    bad_ones += [replace(good, proofs=dict(others)), replace(good, proofs={**good.proofs, at: forged})]
+    bad_ones += [replace(good, own=forged), replace(good, own=b"")]
     if n > cohort.terms.most_peers + 1:
         bad_ones.append(crowd)  # everybody says to have drawn the victim
     for request in bad_ones:
         with pytest.raises(ProtocolError, match="not those of this client's neighbours"):
             answer(encode(request), state, member, cohort.terms)
     _, moved = answer(encode(good), state, member, cohort.terms)
-    assert moved.stage == "shares" and set(moved.peers) == set(drawn)
+    assert moved.stage == "shares" and set(moved.peers) == {place(name) for name in drawn}
     with pytest.raises(ProtocolError):  # and it draws once
         answer(encode(CohortRequest(cohort.tree().root, everybody)), moved, member, cohort.terms)
 
@@ -192,9 +194,9 @@ def test_survivors_are_those_who_signed_and_not_those_whom_the_server_names(n: i
         assert opens or not opened
 
 
-def signers(cohort: Cohort, state: State, names: Sequence[str]) -> dict[str, bytes]:
+def signers(cohort: Cohort, state: State, places: Sequence[int]) -> dict[int, bytes]:
     statement = sets(state)
-    return {name: cohort.identities[name].sign(CONFIRM, statement) for name in names}
+    return {place: cohort.identities[cohort.names[place]].sign(CONFIRM, statement) for place in places}
 
 
 @pytest.mark.parametrize("missing", [1, 100])
@@ -208,23 +210,22 @@ def test_a_sample_is_drawn_after_the_commitment_and_shows_that_too_few_confirmed
         "confirm", cohort.context, b"m" * 32, b"s" * 32, bytes(32), everybody, 0, drawn, {}, b"", {}, everybody,
         bytes(32), everybody, bytes(n // 8),
     )  # fmt: skip
-    signed = signers(cohort, state, cohort.names[: terms.survivors - missing])
-    tree = MerkleTree([signed.get(name, b"") for name in cohort.names])
+    signed = signers(cohort, state, range(terms.survivors - missing))
+    tree = MerkleTree([signed.get(place, b"") for place in range(n)])
     for _ in range(40):
         reply, moved = answer(encode(SampleRequest(tree.root)), state, cohort.member(victim), terms)
-        asked = [cohort.names[place] for place in np.flatnonzero(bits(decode(reply, Sample).drawn, n))]
+        asked = np.flatnonzero(bits(decode(reply, Sample).drawn, n)).tolist()
         assert len(asked) == sample_size(n, terms.survivors, n)[0] < n
-        shown = UnmaskRequest(signed, {name: tree.proof(cohort.names.index(name)) for name in asked})
+        shown = UnmaskRequest(signed, {place: tree.proof(place) for place in asked})
         assert not confirmed(shown, moved, cohort.member(victim), terms)
-    late = signers(cohort, state, cohort.names)  # signatures that were not committed to do not count
+    late = signers(cohort, state, range(n))  # signatures that were not committed to do not count
     assert not confirmed(replace(shown, signatures=late), moved, cohort.member(victim), terms)
-    whole = MerkleTree([late[name] for name in cohort.names])
+    whole = MerkleTree([late[place] for place in range(n)])
     reply, moved = answer(encode(SampleRequest(whole.root)), state, cohort.member(victim), terms)
-    asked = [cohort.names[place] for place in np.flatnonzero(bits(decode(reply, Sample).drawn, n))]
-    proofs = {name: whole.proof(cohort.names.index(name)) for name in asked}
+    asked = np.flatnonzero(bits(decode(reply, Sample).drawn, n)).tolist()
+    proofs = {place: whole.proof(place) for place in asked}
     assert confirmed(UnmaskRequest(late, proofs), moved, cohort.member(victim), terms)
-    near = {name: late[name] for name in asked}  # without the neighbourhood's own
-    fewer = {name: value for name, value in near.items() if cohort.names.index(name) > terms.neighbours}
+    fewer = {place: late[place] for place in asked if place > terms.neighbours}  # without the neighbourhood's own
     assert not confirmed(UnmaskRequest(fewer, proofs), moved, cohort.member(victim), terms)
 
 
@@ -335,11 +336,11 @@ def test_split_views_of_active_and_dropped_open_nothing() -> None:
     case = Round(values_of(8)).until_masked()
     names = list(case.values)
     whole, without = ConfirmRequest(b"\xff", b"\x00"), ConfirmRequest(b"\xfe", b"\x01")
-    signatures: dict[str, bytes] = {}
-    for place, name in enumerate(names[1:]):
-        view = without if place % 2 else whole
+    signatures: dict[int, bytes] = {}
+    for place, name in enumerate(names[1:], 1):
+        view = whole if place % 2 else without
         reply, case.states[name] = answer(encode(view), case.states[name], case.members[name], case.terms)
-        signatures[name] = decode(reply, Confirmation).signature
+        signatures[place] = decode(reply, Confirmation).signature
     for name in names[1:]:
         with pytest.raises(ProtocolError, match="nothing is opened"):
             answer(encode(UnmaskRequest(signatures, {})), case.states[name], case.members[name], case.terms)

@@ -47,7 +47,7 @@ class ClientMachine(RuleBasedStateMachine):
         self.member = Member(VICTIM, IDENTITIES[VICTIM], roster, b"r" * 32, Entropy())
         self.round, self.answered, self.held = 0, -1, b""
         self.case = Round(VALUES, PROTECTION, index=0, identities=IDENTITIES)
-        self.opened: dict[int, dict[str, set[str]]] = {}
+        self.opened: dict[int, dict[str, set[int]]] = {}
         self.step = 0
 
     def deliver(self, message: bytes, *, masked: bool = False) -> bytes | None:
@@ -194,4 +194,4 @@ def test_the_machine_can_reach_the_end_of_a_round() -> None:
             played.true_message(silent)
         played.next_round()
     assert set(played.opened) == {0, 1}
-    assert played.opened[1]["keys"] == {"client-03"}
+    assert played.opened[1]["keys"] == {3}

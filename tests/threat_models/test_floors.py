@@ -158,7 +158,7 @@ def test_c5_others_records_are_told_in_a_generated_model_that_remembers_them() -
     members = torch.cat([48 * place + torch.arange(24) for place in range(3)])
 
     def found(weights: torch.Tensor) -> float:
-        sent = Delivery(0, "down", "client-00", encode(messages.Envelope(request(federation, weights), b"")))
+        sent = Delivery(0, "down", "client-00", encode(messages.Envelope(request(federation, weights), 0, b"", b"")))
         rows = attack_run(Subject(federation, dataset, [("round-000000", sent)], {}), ["C5"])
         return max(row.value for row in rows)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from framp_private.crypto.homomorphic import Encryption
 from framp_private.errors import BelowThreshold, CryptoError, PlanError, ProtocolError
-from framp_private.protections.base import Exchange, Lift, Meeting, Session, Total, plain_lift
+from framp_private.protections.base import Exchange, Lift, Meeting, Pin, Session, Total, plain_lift
 from framp_private.protections.homomorphic.messages import (
     KEY_HOLDER,
     SIGNED,
@@ -43,21 +43,32 @@ def agreed(
     if meeting is None or meeting.pin is None or lift is not plain_lift or size is None:
         raise PlanError("an encrypted sum takes values of one size that add up as they are, a roster and a pinned key")
     if key not in meeting.shared:
-        context = _context(meeting, list(cohort) if clients_hold else [KEY_HOLDER])
+        context = fetched(meeting, clients_hold, cohort)
         meeting.shared[key] = context, _brought(meeting, cohort, context)
     found: tuple[bytes, set[str]] = meeting.shared[key]
     return found
 
 
-def _context(meeting: Meeting, holders: Sequence[str]) -> bytes:
-    assert meeting.pin is not None
-    for holder in holders:
+def fetched(meeting: Meeting, clients_hold: bool, cohort: Sequence[str]) -> bytes:
+    """The public context: the one that the server has already, or else from the first who holds the key and answers.
+
+    Raises:
+        PlanError: no key is pinned. BelowThreshold: nobody gives it. CryptoError: it is not the pinned one.
+    """
+    if meeting.pin is None:
+        raise PlanError("an encrypted sum takes a pinned key")
+    if meeting.pin.public:
+        return _checked(meeting.pin.public, meeting.pin)
+    for holder in list(cohort) if clients_hold else [KEY_HOLDER]:
         for _, reply in meeting.exchange({holder: encode(ContextRequest())}):
-            context = decode(reply, Context).context
-            if hashlib.sha256(context).digest() != meeting.pin.digest:
-                raise CryptoError("an encryption context is refused")
-            return context
+            return _checked(decode(reply, Context).context, meeting.pin)
     raise BelowThreshold("nobody who holds the key answered: nothing is asked for; repeat the round")
+
+
+def _checked(context: bytes, pin: Pin) -> bytes:
+    if hashlib.sha256(context).digest() != pin.digest:
+        raise CryptoError("an encryption context is refused")
+    return context
 
 
 def _brought(meeting: Meeting, cohort: Sequence[str], context: bytes) -> set[str]:

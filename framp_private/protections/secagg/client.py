@@ -28,7 +28,6 @@ from framp_private.protections.secagg.messages import (
     Confirmation,
     ConfirmRequest,
     Delivery,
-    KeyEntry,
     KeysRequest,
     Neighbours,
     Opened,
@@ -137,33 +136,31 @@ def share_secrets(request: SharesRequest, state: State, member: Member, terms: T
         state = replace(state, root=request.root, present=request.present, drawn=bitmap(others, terms.planned))
     else:
         _taken(state, "neighbours")
-    peers = cohort.checked_peers(request, state, member, terms)
-    drawn = bits(state.drawn, terms.planned)
+    peers, order = cohort.checked_peers(request, state, member, terms), tuple(member.roster)
     seed = draw_secret(member.entropy)
-    points = {name: entry.index + 1 for name, entry in peers.items() if drawn[entry.index]}
-    points[member.name] = state.index + 1
-    seeds = share(seed, terms.threshold, list(points.values()), member.entropy)
-    keys = share(state.mask_secret, terms.threshold, list(points.values()), member.entropy)
-    pairs = {name: encode(SharePair(seeds[point], keys[point])) for name, point in points.items()}
+    near = np.flatnonzero(bits(state.drawn, terms.planned)).tolist()
+    points = [place + 1 for place in (*near, state.index)]
+    seeds = share(seed, terms.threshold, points, member.entropy)
+    keys = share(state.mask_secret, terms.threshold, points, member.entropy)
+    pairs = {point - 1: SharePair(seeds[point], keys[point]).packed for point in points}
     sealing, masking = AgreementKey(state.seal_secret), AgreementKey(state.mask_secret)
-    for entry in peers.values():  # a key that cannot be agreed with is found before anything is spent
-        masking.agree(decode(entry.keys, SignedKeys).mask_key)
+    for peer in peers.values():  # a key that cannot be agreed with is found before anything is spent
+        masking.agree(peer.mask_key)
     sealed = {
-        name: seal(
-            _sealing_key(sealing, peers[name], state.context, member.name, name),
-            pairs[name],
+        place: seal(
+            _sealing_key(sealing, peers[place], state.context, member.name, order[place]),
+            pairs[place],
             state.root,
             member.entropy,
         )
-        for name in points
-        if name != member.name
+        for place in near
     }
     moved = replace(
         state,
         stage="shares",
-        peers={name: request.entries[name] for name in peers},
+        peers={place: request.entries[place] for place in peers},
         seed=seed,
-        held={member.name: pairs[member.name]},
+        held={state.index: pairs[state.index]},
     )
     return encode(Shares(sealed, commitment(seed))), moved
 
@@ -186,9 +183,9 @@ def receive(delivery: Delivery, asked: bytes, state: State, member: Member, term
     if not set(delivery.sealed) <= set(state.peers) or near < terms.threshold or not shared[state.index]:
         raise ProtocolError("shares came from strangers, or from too few neighbours: the round is not used")
     sealing, held = AgreementKey(state.seal_secret), dict(state.held)
-    for name, sealed in delivery.sealed.items():
-        if shared[state.peer(name).index] and (pair := _unsealed(sealed, name, sealing, state, member)) is not None:
-            held[name] = pair
+    for place, sealed in delivery.sealed.items():
+        if shared[place] and (pair := _unsealed(sealed, place, sealing, state, member)) is not None:
+            held[place] = pair
     # one cheat seals wrong; that most do, or too few on the complete graph, is another round's delivery
     if 2 * (len(held) - 1) < len(delivery.sealed) or (terms.complete and len(held) < terms.threshold):
         raise CryptoError("sealed messages did not open")
@@ -209,11 +206,10 @@ def masked(values: np.ndarray, channel: str, ring: Ring, state: State) -> bytes:
         AgreementKey(state.mask_secret),
         np.unpackbits(np.frombuffer(state.shared, np.uint8), bitorder="little"),
     )
-    for name in state.peers:
-        entry = state.peer(name)
-        if shared[entry.index]:
-            seed = pair_seed(key.agree(decode(entry.keys, SignedKeys).mask_key), anchored, channel)
-            add_mask(total, seed, 1 if state.index < entry.index else -1)
+    for place in state.peers:
+        if shared[place]:
+            seed = pair_seed(key.agree(state.keys(place).mask_key), anchored, channel)
+            add_mask(total, seed, 1 if state.index < place else -1)
     total &= total.dtype.type(ring.mask)
     return pack(total, ring.bits)
 
@@ -263,9 +259,8 @@ def unmask(request: UnmaskRequest, state: State, member: Member, terms: Terms) -
     if not cohort.confirmed(request, state, member, terms):
         raise ProtocolError("too few members confirmed the same sum: nothing is opened")
     active = bits(state.active, terms.planned)
-    holds = {name: state.index if name == member.name else state.peer(name).index for name in state.held}
-    seeds = {name: state.pair(name).seed for name, index in holds.items() if active[index]}
-    keys = {name: state.pair(name).key for name, index in holds.items() if not active[index]}
+    seeds = {place: state.pair(place).seed for place in state.held if active[place]}
+    keys = {place: state.pair(place).key for place in state.held if not active[place]}
     return encode(Opened(seeds, keys)), State("unmask", state.context, b"", b"")
 
 
@@ -274,16 +269,16 @@ def _taken(state: State, stage: str) -> None:
         raise ProtocolError(f"a message for the stage after {stage!r} came after {state.stage!r}: each is taken once")
 
 
-def _sealing_key(own: AgreementKey, peer: KeyEntry, context: bytes, sender: str, receiver: str) -> bytes:
-    agreed = own.agree(decode(peer.keys, SignedKeys).seal_key)
-    return derive(agreed, "secagg share", context, sender.encode(), receiver.encode())
+def _sealing_key(own: AgreementKey, peer: SignedKeys, context: bytes, sender: str, receiver: str) -> bytes:
+    return derive(own.agree(peer.seal_key), "secagg share", context, sender.encode(), receiver.encode())
 
 
-def _unsealed(sealed: bytes, sender: str, own: AgreementKey, state: State, member: Member) -> bytes | None:
-    """A pair of shares, encoded, or None for one that does not open."""
+def _unsealed(sealed: bytes, sender: int, own: AgreementKey, state: State, member: Member) -> bytes | None:
+    """A pair of shares, packed, or None for one that does not open."""
+    name = tuple(member.roster)[sender]
     try:
-        pair = unseal(_sealing_key(own, state.peer(sender), state.context, sender, member.name), sealed, state.root)
-        decode(pair, SharePair, max_bytes=256)
+        pair = unseal(_sealing_key(own, state.keys(sender), state.context, name, member.name), sealed, state.root)
+        SharePair.of(pair)
     except (CryptoError, WireError):
         return None
     return pair

@@ -14,12 +14,11 @@ import numpy as np
 from framp_private.crypto.agreement import AgreementKey
 from framp_private.errors import ProtocolError
 from framp_private.protections.base import Member
-from framp_private.protections.secagg.graph import HASH_BYTES, proven
-from framp_private.protections.secagg.messages import KeyEntry, SharesRequest, SignedKeys, UnmaskRequest
+from framp_private.protections.secagg.graph import HASH_BYTES, MerkleTree, proven
+from framp_private.protections.secagg.messages import SharesRequest, SignedKeys, UnmaskRequest
 from framp_private.protections.secagg.planning import sample_size
 from framp_private.protections.secagg.state import State, Terms
 from framp_private.protections.secagg.statements import CONFIRM, KEYS, anchor, bits, stated_keys, stated_sets
-from framp_private.wire import decode, encode
 
 
 def place_of(member: Member) -> int:
@@ -48,35 +47,47 @@ def others(root: bytes, present: bytes, state: State, terms: Terms) -> list[int]
     return [int(place) for place in np.flatnonzero(there)]
 
 
-def checked_peers(request: SharesRequest, state: State, member: Member, terms: Terms) -> Mapping[str, KeyEntry]:
-    """The neighbours' entries: all that this client drew, and those who say that they drew it.
+def checked_peers(request: SharesRequest, state: State, member: Member, terms: Terms) -> Mapping[int, SignedKeys]:
+    """The neighbours' keys: of all that this client drew, and of those who say that they drew it, by place.
 
     Raises:
-        ProtocolError: whatever does not fit, with one sentence.
+        ProtocolError: whatever does not fit, with one sentence. WireError: an entry of another length.
     """
     own = own_keys(state, member)
-    leaf = encode(KeyEntry(member.name, state.index, encode(own)))
-    same = (request.root, request.present) == (state.root, state.present)
-    fits = same and proven(state.root, terms.planned, state.index, leaf, request.own)
-    fits &= len(request.entries) <= terms.most_peers and member.name not in request.entries
-    peers: dict[str, KeyEntry] = {}
-    seen, there = {own.mask_key, own.seal_key}, bits(state.present, terms.planned)
-    order = tuple(member.roster)
-    for name, data in request.entries.items() if fits else ():
-        entry = decode(data, KeyEntry, max_bytes=4096)
-        keys = decode(entry.keys, SignedKeys, max_bytes=1024)
-        known, stated = member.roster.get(name), stated_keys(state.context, name, keys.mask_key, keys.seal_key)
-        fits &= known is not None and known.signed(KEYS, stated, keys.signature)
-        fits &= entry.client == name and 0 <= entry.index < terms.planned
-        fits = fits and order[entry.index] == name and bool(there[entry.index])
-        fits = fits and proven(state.root, terms.planned, entry.index, data, request.proofs.get(name, b""))
+    there, order = bits(state.present, terms.planned), tuple(member.roster)
+    fits = (request.root, request.present) == (state.root, state.present)
+    fits &= len(request.entries) <= terms.most_peers and state.index not in request.entries
+    fits = fits and _under_root(request, own, state, terms)
+    peers: dict[int, SignedKeys] = {}
+    seen = {own.mask_key, own.seal_key}
+    for place, packed in request.entries.items() if fits else ():
+        keys = SignedKeys.of(packed)
+        fits = fits and place < terms.planned and bool(there[place])
+        fits = fits and member.roster[order[place]].signed(
+            KEYS, stated_keys(state.context, order[place], keys.mask_key, keys.seal_key), keys.signature
+        )
         fits &= not {keys.mask_key, keys.seal_key} & seen
         seen |= {keys.mask_key, keys.seal_key}
-        peers[name] = entry
+        peers[place] = keys
     drawn = set(np.flatnonzero(bits(state.drawn, terms.planned)).tolist())
-    if not fits or not drawn <= {entry.index for entry in peers.values()}:
+    if not fits or not drawn <= set(peers):
         raise ProtocolError("keys are not signed, not those of this client's neighbours, or not seen by all: refused")
     return peers
+
+
+def _under_root(request: SharesRequest, own: SignedKeys, state: State, terms: Terms) -> bool:
+    """Whether what is shown, and this client's own keys, are what the server committed to.
+
+    On the complete graph all keys under the root are shown, so that the client works out the root itself.
+    """
+    if terms.complete:
+        leaves = {**request.entries, state.index: own.packed}
+        found = MerkleTree([leaves.get(place, b"") for place in range(terms.planned)]).root
+        return not request.own and not request.proofs and found == state.root
+    return proven(state.root, terms.planned, state.index, own.packed, request.own) and all(
+        proven(state.root, terms.planned, place, packed, request.proofs.get(place, b""))
+        for place, packed in request.entries.items()
+    )
 
 
 def anchored(state: State) -> bytes:
@@ -100,10 +111,9 @@ def confirmed(request: UnmaskRequest, state: State, member: Member, terms: Terms
 
     @cache
     def valid(place: int) -> bool:
-        signature, name = request.signatures.get(order[place]), order[place]
-        return (
-            bool(active[place]) and signature is not None and member.roster[name].signed(CONFIRM, statement, signature)
-        )
+        signature = request.signatures.get(place)
+        known = member.roster[order[place]]
+        return bool(active[place]) and signature is not None and known.signed(CONFIRM, statement, signature)
 
     near = {state.index, *np.flatnonzero(bits(state.drawn, terms.planned)).tolist()}
     if terms.complete:
@@ -115,6 +125,6 @@ def confirmed(request: UnmaskRequest, state: State, member: Member, terms: Terms
     drawn = np.flatnonzero(bits(state.sample, terms.planned)).tolist()
     held = 0
     for place in drawn:
-        leaf, proof = request.signatures.get(order[place], b""), request.proofs.get(order[place], b"")
+        leaf, proof = request.signatures.get(place, b""), request.proofs.get(place, b"")
         held += proven(state.signed, terms.planned, place, leaf, proof) and valid(place)
     return len(drawn) == size and held >= least

@@ -12,14 +12,21 @@
     sample      SampleRequest: root over signatures      Sample              whose it will check       [sparse graph]
     unmask      UnmaskRequest: signatures                Opened              one share for each neighbour
 
-Maps are from client names; bitmaps are over places in the planned cohort, in the order of the roster. Every field of
-every message is public or sealed: no value, no key, no seed in the clear.
+Maps are from places in the planned cohort, in the order of the roster, and so are bitmaps. Every field of every message
+is public or sealed: no value, no key, no seed in the clear.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+from framp_private.crypto.agreement import KEY_BYTES
+from framp_private.crypto.keys import SIGNATURE_BYTES
+from framp_private.crypto.shamir import SECRET_BYTES
+from framp_private.errors import WireError
+
+PACKED_BYTES = 2 * KEY_BYTES + SIGNATURE_BYTES
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,18 @@ class SignedKeys:
     mask_key: bytes
     seal_key: bytes
     signature: bytes
+
+    @property
+    def packed(self) -> bytes:
+        """A leaf of the tree over all keys: 128 bytes, one after the other."""
+        return self.mask_key + self.seal_key + self.signature
+
+    @classmethod
+    def of(cls, packed: bytes) -> SignedKeys:
+        """The inverse; raises `WireError` for another length."""
+        if len(packed) != PACKED_BYTES:
+            raise WireError(f"keys take {PACKED_BYTES} bytes, not {len(packed)}")
+        return cls(packed[:KEY_BYTES], packed[KEY_BYTES : 2 * KEY_BYTES], packed[2 * KEY_BYTES :])
 
 
 @dataclass(frozen=True)
@@ -56,33 +75,24 @@ class Neighbours:
 
 @dataclass(frozen=True)
 class SharesRequest:
-    """The commitment, and out of it the entries of this client's neighbours.
+    """The commitment, and out of it the keys of this client's neighbours.
 
-    own: this client's proof. entries, proofs: by neighbour, those it drew and those that drew it; an entry is a
-    `KeyEntry`.
+    entries: packed `SignedKeys`, of those it drew and those that drew it. own, proofs: that this client's keys and each
+    neighbour's are under the root; empty on the complete graph, where all that are under it are shown.
     """
 
     root: bytes
     present: bytes
     own: bytes
-    entries: Mapping[str, bytes]
-    proofs: Mapping[str, bytes]
-
-
-@dataclass(frozen=True)
-class KeyEntry:
-    """One leaf of the tree, at the client's place in the cohort."""
-
-    client: str
-    index: int
-    keys: bytes
+    entries: Mapping[int, bytes]
+    proofs: Mapping[int, bytes]
 
 
 @dataclass(frozen=True)
 class Shares:
-    """sealed: a `SharePair` for each neighbour that was drawn. commitment: to this client's own seed."""
+    """sealed: a packed `SharePair` for each neighbour that was drawn. commitment: to this client's own seed."""
 
-    sealed: Mapping[str, bytes]
+    sealed: Mapping[int, bytes]
     commitment: bytes
 
 
@@ -93,12 +103,24 @@ class SharePair:
     seed: bytes
     key: bytes
 
+    @property
+    def packed(self) -> bytes:
+        """64 bytes, one after the other."""
+        return self.seed + self.key
+
+    @classmethod
+    def of(cls, packed: bytes) -> SharePair:
+        """The inverse; raises `WireError` for another length."""
+        if len(packed) != 2 * SECRET_BYTES:
+            raise WireError(f"two shares take {2 * SECRET_BYTES} bytes, not {len(packed)}")
+        return cls(packed[:SECRET_BYTES], packed[SECRET_BYTES:])
+
 
 @dataclass(frozen=True)
 class Delivery:
     """sealed: by sender, the `SharePair` for the receiver. shared: bitmap of all who sent shares; others are out."""
 
-    sealed: Mapping[str, bytes]
+    sealed: Mapping[int, bytes]
     shared: bytes
 
 
@@ -133,15 +155,15 @@ class Sample:
 
 @dataclass(frozen=True)
 class UnmaskRequest:
-    """signatures: by client, of the receiver's neighbourhood and of its sample, or of all. proofs: of the sample's."""
+    """signatures: of the receiver's neighbourhood and of its sample, or of all. proofs: of the sample's."""
 
-    signatures: Mapping[str, bytes]
-    proofs: Mapping[str, bytes]
+    signatures: Mapping[int, bytes]
+    proofs: Mapping[int, bytes]
 
 
 @dataclass(frozen=True)
 class Opened:
     """seeds: shares of the seeds of active neighbours. keys: shares of the mask keys of dropped ones."""
 
-    seeds: Mapping[str, bytes]
-    keys: Mapping[str, bytes]
+    seeds: Mapping[int, bytes]
+    keys: Mapping[int, bytes]

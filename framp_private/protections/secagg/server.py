@@ -26,7 +26,6 @@ from framp_private.protections.secagg.messages import (
     Confirmation,
     ConfirmRequest,
     Delivery,
-    KeyEntry,
     KeysRequest,
     Neighbours,
     Opened,
@@ -105,9 +104,7 @@ class Gathering:
             if keys is not None and self._owned(client, keys):
                 self._keys[client] = keys
         self._enough(len(self._keys), "sent keys", self._terms.present)
-        self._leaves = {
-            client: encode(KeyEntry(client, self._places[client], encode(keys))) for client, keys in self._keys.items()
-        }
+        self._leaves = {client: keys.packed for client, keys in self._keys.items()}
         self._tree = MerkleTree([self._leaves.get(client, b"") for client in self._cohort])
         self._present = self._bitmap(self._keys)
         if self._terms.complete:
@@ -134,7 +131,8 @@ class Gathering:
         asked = {client: self._shares_request(client) for client in self._keys if self._drawn[client]}
         for client, reply in exchange(asked):
             shares = _read(reply, Shares)
-            if shares is not None and set(shares.sealed) == self._drawn[client] and len(shares.commitment) == 32:
+            wanted = {self._places[other] for other in self._drawn.get(client, ())}
+            if shares is not None and set(shares.sealed) == wanted and len(shares.commitment) == 32:
                 self._shares[client] = shares
         self._enough(len(self._shares), "sent shares", self._terms.survivors)
         self._check_neighbourhoods(self._shares, "sent shares")
@@ -143,8 +141,9 @@ class Gathering:
         """What comes to a client with the request for its values; empty for one that is out already."""
         if client not in self._shares:
             return b""
+        place = self._places[client]
         senders = [other for other in self._drawn_by[client] if other in self._shares]
-        sealed = {other: self._shares[other].sealed[client] for other in senders}
+        sealed = {self._places[other]: self._shares[other].sealed[place] for other in senders}
         return encode(Delivery(sealed, self._bitmap(self._shares)))
 
     def add(self, client: str, channel: str, payload: bytes, size: int, ring: Ring) -> None:
@@ -203,16 +202,12 @@ class Gathering:
         return True
 
     def _shares_request(self, client: str) -> bytes:
-        near = self.peers(client)
-        return encode(
-            SharesRequest(
-                self._tree.root,
-                self._present,
-                self._tree.proof(self._places[client]),
-                {other: self._leaves[other] for other in near},
-                {other: self._tree.proof(self._places[other]) for other in near},
-            )
-        )
+        near = {self._places[other]: other for other in self.peers(client)}
+        own, proofs = b"", dict[int, bytes]()
+        if not self._terms.complete:
+            own, proofs = self._tree.proof(self._places[client]), {place: self._tree.proof(place) for place in near}
+        entries = {place: self._leaves[other] for place, other in near.items()}
+        return encode(SharesRequest(self._tree.root, self._present, own, entries, proofs))
 
     def _confirm(self, exchange: Exchange, active: Sequence[str], dropped: Sequence[str]) -> dict[str, bytes]:
         sets = self._bitmap(active), self._bitmap(dropped)
@@ -227,8 +222,9 @@ class Gathering:
 
     def _unmask_requests(self, exchange: Exchange, confirmed: Mapping[str, bytes]) -> dict[str, bytes]:
         """What each client that confirmed is shown: all signatures, or its neighbours' and those that it drew."""
+        signatures = {self._places[client]: signature for client, signature in confirmed.items()}
         if self._terms.complete:
-            return dict.fromkeys(confirmed, encode(UnmaskRequest(confirmed, {})))
+            return dict.fromkeys(confirmed, encode(UnmaskRequest(signatures, {})))
         tree = MerkleTree([confirmed.get(client, b"") for client in self._cohort])
         found: dict[str, bytes] = {}
         for client, reply in exchange(dict.fromkeys(confirmed, encode(SampleRequest(tree.root)))):
@@ -236,8 +232,8 @@ class Gathering:
             shown = (drawn | self._drawn[client] | {client}) & confirmed.keys() if client in confirmed else set()
             found[client] = encode(
                 UnmaskRequest(
-                    {other: confirmed[other] for other in shown},
-                    {other: tree.proof(self._places[other]) for other in drawn},
+                    {self._places[other]: confirmed[other] for other in shown},
+                    {self._places[other]: tree.proof(self._places[other]) for other in drawn},
                 )
             )
         return found
@@ -253,8 +249,9 @@ class Gathering:
                 continue
             point, allowed = self._places[client] + 1, {client, *self._drawn_by[client]}
             for shares, found in ((opened.seeds, seeds), (opened.keys, keys)):
-                for other in allowed & set(shares) & set(found):
-                    found[other][point] = shares[other]
+                for other in allowed & set(found):
+                    if self._places[other] in shares:
+                        found[other][point] = shares[self._places[other]]
         return (
             {client: self._seed(client, shares) for client, shares in seeds.items()},
             {client: self._key(client, shares) for client, shares in keys.items() if self._explains(client, seeds)},

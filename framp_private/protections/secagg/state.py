@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from framp_private.protections.secagg.messages import KeyEntry, SharePair, SignedKeys
+from framp_private.protections.secagg.messages import SharePair, SignedKeys
 from framp_private.wire import decode, encode
 
 
@@ -46,9 +46,10 @@ class State:
 
     stage: the last one taken. context: run and round. mask_secret, seal_secret: this round's X25519 keys. root: of the
     tree over all keys. present: bitmap of whose keys came. index: this client's place. drawn: bitmap of the neighbours
-    it shared with. peers: `KeyEntry`s of all neighbours. seed: masks this client's vector. held: `SharePair`s by
-    sender, its own among them. shared: bitmap of who sent shares. asked: hash of the request for values. active,
-    dropped: bitmaps that were confirmed. signed: root over the confirmations. sample: bitmap of those to be checked.
+    it shared with. peers: packed `SignedKeys` of all neighbours. seed: masks this client's vector. held: packed
+    `SharePair`s by sender, its own among them. shared: bitmap of who sent shares. asked: hash of the request for
+    values. active, dropped: bitmaps that were confirmed. signed: root over the confirmations. sample: bitmap of those
+    to be checked.
     """
 
     stage: str
@@ -59,9 +60,9 @@ class State:
     present: bytes = b""
     index: int = -1
     drawn: bytes = b""
-    peers: Mapping[str, bytes] = field(default_factory=dict)
+    peers: Mapping[int, bytes] = field(default_factory=dict)
     seed: bytes = field(default=b"", repr=False)
-    held: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    held: Mapping[int, bytes] = field(default_factory=dict, repr=False)
     shared: bytes = b""
     asked: bytes = b""
     active: bytes = b""
@@ -69,17 +70,13 @@ class State:
     signed: bytes = b""
     sample: bytes = b""
 
-    def peer(self, name: str) -> KeyEntry:
-        """A neighbour's entry in the tree."""
-        return decode(self.peers[name], KeyEntry)
-
-    def keys(self, name: str) -> SignedKeys:
+    def keys(self, place: int) -> SignedKeys:
         """A neighbour's public keys."""
-        return decode(self.peer(name).keys, SignedKeys)
+        return SignedKeys.of(self.peers[place])
 
-    def pair(self, name: str) -> SharePair:
+    def pair(self, place: int) -> SharePair:
         """What a client shared with this one."""
-        return decode(self.held[name], SharePair)
+        return SharePair.of(self.held[place])
 
     def to_bytes(self) -> bytes:
         """For the next message of the same round; never for a disk that outlives it."""
