@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from framp_private.crypto.secret_files import owners_folder
 from framp_private.errors import CheckpointError
 
 VERSION = 1
@@ -64,7 +65,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
 
     It holds what clients keep, descriptors among it: folder and files are their owner's alone.
     """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    owners_folder(folder)
     stem = f"state-{checkpoint.round_index:06d}"
     data = save({name: value.contiguous() for name, value in checkpoint.tensors.items()})
     write_atomically(folder / f"{stem}.safetensors", data, secret=True)
@@ -76,7 +77,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     }
     row = {**body, "sha256": _digest(body)}
     write_atomically(folder / f"{stem}.json", json.dumps(row, sort_keys=True).encode(), secret=True)
-    (folder / _COMMITTED).touch()
+    (folder / _COMMITTED).touch(mode=0o600)
     for item in folder.iterdir():
         if item.stem.split(".")[0] not in (stem, _COMMITTED):
             item.unlink()

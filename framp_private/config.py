@@ -182,6 +182,20 @@ class EncryptionConfig(_Section):
     bound: float = Field(1.0, gt=0)
 
 
+class DeclaredConfig(_Section):
+    """How many training records each client names in public, a divisor: `records`, or its own rounded up.
+
+    `multiple_of: 1` declares the truth, and has to be asked for.
+    """
+
+    records: int | None = Field(None, ge=1)
+    multiple_of: int = Field(10, ge=1)
+
+    def of(self, n_train: int) -> int:
+        """What a client with so many training records declares."""
+        return self.records or max(1, -(-n_train // self.multiple_of)) * self.multiple_of
+
+
 class Config(_Section):
     """Every setting of a run, as it stands in `config.yaml`.
 
@@ -215,6 +229,7 @@ class Config(_Section):
     data_seed: int | None = Field(None, ge=0)
     pullback: Literal["server", "client"] = "server"
     privacy: PrivacyConfig | None = None
+    declared: DeclaredConfig = DeclaredConfig()
     server: ServerConfig = ServerConfig()
     hypernetwork: HypernetworkConfig | None = HypernetworkConfig()
     descriptor: DescriptorConfig = DescriptorConfig()

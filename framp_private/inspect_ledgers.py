@@ -16,11 +16,13 @@ from typing import Any
 
 from framp_private.checkpoint import load_checkpoint
 from framp_private.crypto.keys import Identity
+from framp_private.crypto.secret_files import PRIVATE
 from framp_private.errors import LedgerError, StorageError
 from framp_private.federated.row_signer import row_signed
 from framp_private.privacy.chain import Head, read_chain
 from framp_private.privacy.ledger import Ledger, verify
 from framp_private.randomness import Entropy
+from framp_private.run_folder import RunFolder
 from framp_private.sweep.folder import SweepFolder
 from framp_private.sweep.opening import find_study
 from framp_private.sweep.record import FINISHED
@@ -105,14 +107,14 @@ def known_heads(folder: Path) -> tuple[dict[str, Head], str]:
     if summary.is_file():
         stored, source = json.loads(summary.read_text())["ledgers"], summary.name
     else:
-        checkpoint = load_checkpoint(folder / "checkpoint")
+        checkpoint = load_checkpoint(RunFolder(folder).checkpoint)
         stored, source = (checkpoint.facts["ledgers"], "the checkpoint") if checkpoint is not None else ({}, "")
     return {owner: Head(row["rows"], row["hash"]) for owner, row in stored.items()}, source
 
 
 def known_signers(folder: Path) -> dict[str, str]:
     """The keys, in hexadecimal, that a run's last checkpoint names; empty where there is none."""
-    checkpoint = load_checkpoint(folder / "checkpoint")
+    checkpoint = load_checkpoint(RunFolder(folder).checkpoint)
     return dict(checkpoint.facts["signers"]) if checkpoint is not None else {}
 
 
@@ -197,7 +199,7 @@ def _sweep_rows(folder: Path, delta: float) -> list[Row]:
 
 
 def _verify_sweep(folder: Path) -> list[str]:
-    recorded, file = _recorded(folder), folder / "keys" / "sweep.key"
+    recorded, file = _recorded(folder), folder / PRIVATE / "keys" / "sweep.key"
     key = Identity.of_file(file, Entropy()).public.key.hex() if file.is_file() else ""
     lines = []
     for path in _sweep_files(folder, recorded):

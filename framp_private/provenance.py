@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from framp_private.crypto.secret_files import secret_of_file
+from framp_private.crypto.secret_files import private_of, secret_of_file
 from framp_private.errors import CryptoError
 from framp_private.randomness import Entropy
 from framp_private.run_folder import config_bytes
@@ -28,16 +28,17 @@ def provenance(config: Mapping[str, Any], fingerprint: str, folder: Path | None)
     """What `summary.json` says of a run's origin, as it was when the run ended; in memory there is no commitment.
 
     Args:
-        config: the resolved settings. fingerprint: of the data. folder: the run's, whose `keys/` holds the key.
+        config: the resolved settings. fingerprint: of the data. folder: the run's, whose `private/keys/` holds the key.
 
     Raises:
         CryptoError: the key's file is no key, or others than its owner may read it.
     """
+    key = private_of(folder) / "keys" / "data-commitment.key" if folder is not None else None
     return {
         "versions": versions(),
         "code_sha256": code_sha256(),
         "config_sha256": hashlib.sha256(config_bytes(config)).hexdigest(),
-        "data_commitment": commitment(fingerprint, folder / "keys" / "data-commitment.key") if folder else None,
+        "data_commitment": commitment(fingerprint, key) if key is not None else None,
     }
 
 

@@ -4,12 +4,16 @@
 
     config.yaml     the resolved configuration        metrics.jsonl   a row per round
     ledger.jsonl    the federation's ledger           ledgers/        one per client
-    checkpoint/     the last committed state          transcript/     with --record-transcript
     summary.json    written last: the run is done     report.html     one self-contained file
-    clients/        replies that hold noise, as each client keeps them
-    key-holder/     what the party that opens encrypted sums has on its disk: never to be passed on either
-    keys/           what signs ledgers and receipts, and a lock of who runs here: never to be passed on with the rest
-    run_id          with --ledger, the run's name in ledgers that serve several runs
+    run_id          random bytes that no other run has: its keys and signatures stand on them
+    private/        its owner's alone, and never to be passed on with the rest
+        checkpoint/     the last committed state: what clients keep is in it, raw descriptors too
+        clients/        replies that hold noise, as each client keeps them
+        key-holder/     what the party that opens encrypted sums has on its disk
+        keys/           what signs ledgers and receipts, and a lock of who runs here
+        transcript/     with --record-transcript: the bytes that the server received
+        clients.json    how many records of which class each client has
+        clients.html    the same as a page
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +30,7 @@ from typing import Any
 import yaml
 
 from framp_private.checkpoint import write_atomically
+from framp_private.crypto.secret_files import PRIVATE, owners_folder, private_of
 from framp_private.errors import CryptoError, RunError
 from framp_private.federated.client import ClientState
 from framp_private.privacy.chain import read_chain
@@ -44,6 +49,31 @@ class RunFolder:
     """A run's folder. `start` makes it; nothing is written before its check succeeds."""
 
     path: Path
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the last committed state is."""
+        return self.path / PRIVATE / "checkpoint"
+
+    @property
+    def clients(self) -> Path:
+        """Where each simulated client keeps what it answered."""
+        return self.path / PRIVATE / "clients"
+
+    @property
+    def key_holder(self) -> Path:
+        """Where the party that opens encrypted sums keeps its keys."""
+        return self.path / PRIVATE / "key-holder"
+
+    @property
+    def keys(self) -> Path:
+        """Where the keys are that sign."""
+        return self.path / PRIVATE / "keys"
+
+    @property
+    def transcript(self) -> Path:
+        """Where the bytes are that the server received, if they were recorded."""
+        return self.path / PRIVATE / "transcript"
 
     @property
     def finished(self) -> bool:
@@ -91,9 +121,10 @@ class RunFolder:
         Raises:
             RunError: another process does: two would draw noise for the same rounds.
         """
-        (self.path / "keys").mkdir(mode=0o700, exist_ok=True)
+        private_of(self.path)
+        owners_folder(self.keys)
         flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW
-        with os.fdopen(os.open(self.path / "keys" / "lock", flags, 0o600), "wb") as file:
+        with os.fdopen(os.open(self.keys / "lock", flags, 0o600), "wb") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
@@ -106,7 +137,7 @@ class RunFolder:
         """A name that no other run has, made at the first call; the folder must have been started."""
         path = self.path / "run_id"
         if not path.is_file():
-            write_atomically(path, Entropy().bytes(8).hex().encode())
+            write_atomically(path, Entropy().bytes(16).hex().encode())
         return path.read_text()
 
     def config(self) -> dict[str, Any]:
@@ -122,6 +153,12 @@ class RunFolder:
             return dict(json.loads((self.path / "summary.json").read_text()))
         except (OSError, ValueError) as error:
             raise RunError(f"{self.path} holds no finished run: resume it with --resume") from error
+
+    def write_clients(self, rows: Mapping[str, Any], page: str) -> None:
+        """What the operator alone may know of each client's records, as values and as a page."""
+        folder = private_of(self.path)
+        write_atomically(folder / "clients.json", json.dumps(rows, indent=1).encode(), secret=True)
+        write_atomically(folder / "clients.html", page.encode(), secret=True)
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Marks the run as done."""
@@ -180,7 +217,7 @@ class ClientStore:
         data = state.to_bytes()
         if self.stored.get(name) == data:
             return
-        self.folder.mkdir(mode=0o700, exist_ok=True)
+        owners_folder(self.folder)
         write_atomically(self.folder / f"{name}.state", data, secret=True)
         self.stored[name] = data
 
@@ -192,25 +229,42 @@ class ClientStore:
 
 @dataclass(frozen=True)
 class HolderStore:
-    """What the key holder has on its own disk: key files, and what was opened, replaced before each sum leaves."""
+    """What the key holder has on its own disk: key files, and what was opened, replaced before each sum leaves.
+
+    Several holders may share one: they take turns, and each sees what the others have opened.
+    """
 
     folder: Path
 
-    def save(self, data: bytes) -> None:
-        """On disk when this returns."""
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_atomically(self.folder / "opened.state", data, secret=True)
-
-    def load(self) -> bytes:
-        """What was saved last, nothing at first.
+    def check(self) -> None:
+        """Makes the record of what was opened, empty, where there are no keys yet.
 
         Raises:
             CryptoError: there are keys and no record of what they opened: they would open it again.
         """
+        with self._alone():
+            self._read()
+
+    def update(self, change: Callable[[bytes], tuple[bytes, bytes]]) -> bytes:
+        """See `Store.update`. Raises what `check` and `change` raise, and then nothing has changed."""
+        with self._alone():
+            data, reply = change(self._read())
+            write_atomically(self.folder / "opened.state", data, secret=True)
+            return reply
+
+    def _read(self) -> bytes:
         path = self.folder / "opened.state"
         if path.is_file():
             return path.read_bytes()
-        if self.folder.is_dir() and any(self.folder.glob("*.context")):
+        if any(self.folder.glob("*.context")):
             raise CryptoError(f"{path} is missing beside the keys whose use it records: restore it, or make new keys")
-        self.save(b"")
+        write_atomically(path, b"", secret=True)
         return b""
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        owners_folder(self.folder)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW
+        with os.fdopen(os.open(self.folder / "lock", flags, 0o600), "wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield

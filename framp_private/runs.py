@@ -12,6 +12,7 @@ import torch
 from framp_private.assemble import federation_of, make_config, method_of, network_of, trained_schema
 from framp_private.checkpoint import load_checkpoint, write_atomically
 from framp_private.config import Config
+from framp_private.crypto.secret_files import owners_folder, private_of
 from framp_private.data.base import ClientData, FederatedDataset
 from framp_private.datasets import check_prepared, load_dataset
 from framp_private.engines.in_process import RandomDrops
@@ -127,12 +128,12 @@ def load_run(
             raise RunError(f"{folder} was made with its own data and federation: pass dataset= and federation=")
         setup = load_setup(make_config(assignments=settings), data_root=data_root, out=stored.path)
         dataset, federation = dataset or setup.dataset, setup.federation
-    checkpoint = load_checkpoint(stored.path / "checkpoint")
+    checkpoint = load_checkpoint(stored.checkpoint)
     if checkpoint is None:
         raise RunError(f"{folder} has no checkpoint: it was removed after the run")
     exchanges = not any(name.startswith("home/") for name in checkpoint.tensors)
     simulation = Simulation(federation, dataset, exchanges=exchanges, mark=mark_of(stored.path))
-    simulation.restore(checkpoint)
+    simulation.restore(checkpoint, look=True)
     return Run(simulation, summary, stored.path)
 
 
@@ -147,16 +148,18 @@ def prepared(federation: Federation, dataset: FederatedDataset, out: Path | None
         return dataset
     streams = federation.streams.child("bounded degree")
     # ledgers are opened only once all aggregates are stored
-    begun = out is not None and any((out / name).exists() for name in ("ledger.jsonl", "run_id", "checkpoint"))
+    files = RunFolder(out) if out is not None else None
+    begun = out is not None and any((out / name).exists() for name in ("ledger.jsonl", "run_id", "private/checkpoint"))
 
     def records(name: str, data: ClientData) -> ClientData:
-        if out is None:
+        if files is None:
             return made.records(data, made.draw(data, streams.child(name), Entropy()))
-        path = out / "clients" / f"{name}.aggregates"
+        path = files.clients / f"{name}.aggregates"
         if not path.is_file():
             if begun:
                 raise RunError(f"{path} is gone: its noise was spent and is never drawn again; start a new run")
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            private_of(files.path)
+            owners_folder(path.parent)
             drawn = made.draw(data, streams.child(name), Entropy())
             write_atomically(path, encode(Rows(drawn.numpy())), secret=True)
         return made.records(data, torch.from_numpy(decode(path.read_bytes(), Rows).rows))
@@ -174,8 +177,8 @@ class Rows:
 
 
 def _federation(config: Config, network: TargetNetwork, dataset: FederatedDataset) -> Federation:
-    """In a simulation clients declare the record numbers they have."""
-    declared = {name: data.n_train for name, data in dataset.clients.items()}
+    """In a simulation clients declare what `declared` makes of the record numbers they have."""
+    declared = {name: config.declared.of(data.n_train) for name, data in dataset.clients.items()}
     return federation_of(config, network, declared, graph=dataset.schema.kind == "graph")
 
 

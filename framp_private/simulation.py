@@ -20,8 +20,8 @@ from framp_private.errors import BelowThreshold, CheckpointError, ReleaseLost
 from framp_private.evaluation import Serving
 from framp_private.federated.accounts import Accounts
 from framp_private.federated.client import Client, ClientState, Plant
-from framp_private.federated.federation import Federation
-from framp_private.federated.key_holder import KeyHolder, encrypted_sums, new_pins, pins_of_clients
+from framp_private.federated.federation import Federation, Parties
+from framp_private.federated.key_holder import InMemory, KeyHolder, encrypted_sums, new_pins, pins_of_clients
 from framp_private.federated.messages import SignedHead
 from framp_private.federated.prototypes import GlobalPrototypes
 from framp_private.federated.pullback import StepState
@@ -62,7 +62,8 @@ class Simulation:
 
     `exchanges` False trains each client at home instead, and nothing is sent. `threads` clients answer side by side,
     one at a time where the network draws random numbers. `plants`: an auditor's canaries, by client. `mark`: what a
-    checkpoint says of the data's fingerprint, a keyed hash of it where it is stored.
+    checkpoint says of the data's fingerprint, a keyed hash of it where it is stored. `nonce`: of this run; fresh if
+    none is given.
     """
 
     def __init__(
@@ -80,18 +81,24 @@ class Simulation:
         entropy: Entropy | None = None,
         plants: Mapping[str, Plant] = MappingProxyType({}),
         mark: Callable[[str], str] = str,
+        nonce: bytes = b"",
     ) -> None:
-        self.federation, self.dataset, self.exchanges = federation, dataset, exchanges
+        self.dataset, self.exchanges = dataset, exchanges
         self._mark = mark
         self.accounts = accounts or Accounts(federation)
         self.observed = Observed()
         self.accounts.seeded = entropy is not None and entropy.seeded
         self._store = store if federation.randomised else None
         used = holder_store if encrypted_sums(federation) else None
-        save, saved = (used.save, used.load()) if used is not None else (lambda _: None, b"")
+        if used is not None:
+            used.check()
         pins = new_pins(federation, used.folder if used is not None else None)
         self.pins: Pins = {name: Pin(pin.digest) for name, pin in pins.items()}
         pinned = pins_of_clients(federation, pins)
+        roster = {name: key.key for name, key in self.accounts.roster.items()}
+        digests = {name: pin.digest for name, pin in pins.items()}
+        parties = Parties(nonce or Entropy().bytes(16), self.accounts.server.public.key, roster, digests)
+        self.federation = federation = replace(federation, parties=parties)
         self.witness = Witness(self.accounts.server, self.accounts.roster)
         clients = {
             name: WitnessedClient(
@@ -117,7 +124,7 @@ class Simulation:
             transcript=transcript,
             threads=1 if federation.network.stochastic else threads,
             store=self._store.save if self._store is not None else keep_nothing,
-            parties={KEY_HOLDER: KeyHolder(federation, pins, self.accounts.roster, Entropy(), save, saved)}
+            parties={KEY_HOLDER: KeyHolder(federation, pins, self.accounts.roster, Entropy(), used or InMemory())}
             if pins
             else {},
         )
@@ -227,16 +234,25 @@ class Simulation:
         if self.home is not None:
             return found | {f"home/{name}": value for name, value in self.home.weights.items()}
         states = {
-            name: np.frombuffer(replace(value, receipt=b"").to_bytes(), np.uint8).copy()
+            name: np.frombuffer(replace(value, receipt=b"", request=b"", federation=b"").to_bytes(), np.uint8).copy()
             for name, value in self.engine.states.items()
         }
         return found | {f"client/{name}": torch.from_numpy(value) for name, value in states.items()}
 
-    def restore(self, checkpoint: Checkpoint) -> None:
-        """Goes back to a checkpoint of the same run; raises `CheckpointError` if it is of another one."""
+    def restore(self, checkpoint: Checkpoint, *, look: bool = False) -> None:
+        """Goes back to a checkpoint of the same run, to `look` at it or else to go on.
+
+        Raises:
+            CheckpointError: it is of another run, or to go on of other keys.
+        """
         found, facts = checkpoint.tensors, checkpoint.facts
-        if (facts["federation"], facts["data"]) != (self.federation.digest.hex(), self._mark(self.dataset.fingerprint)):
+        if (facts["federation"], facts["data"]) != (self.federation.facts.hex(), self._mark(self.dataset.fingerprint)):
             raise CheckpointError("the checkpoint belongs to another run: its settings or its data differ from these")
+        if not look and facts["run"] != self.federation.digest.hex():
+            raise CheckpointError(
+                "the checkpoint belongs to another run, or keys of its parties were replaced: restore private/keys, "
+                "private/key-holder and run_id from a copy"
+            )
 
         def named(prefix: str) -> dict[str, Tensor]:
             return {key.removeprefix(prefix): value for key, value in found.items() if key.startswith(prefix)}
@@ -257,7 +273,10 @@ class Simulation:
             self.accounts.replay(checkpoint.round_index)
         self.engine.states |= {
             name: replace(
-                ClientState.from_bytes(value.numpy().tobytes()), receipt=bytes.fromhex(facts["receipts"][name])
+                ClientState.from_bytes(value.numpy().tobytes()),
+                receipt=bytes.fromhex(facts["receipts"][name]),
+                request=bytes.fromhex(facts["requests"][name]),
+                federation=bytes.fromhex(facts["run"]),
             )
             for name, value in named("client/").items()
         }
@@ -271,15 +290,17 @@ class Simulation:
         """What clients stored after the last checkpoint counts: those replies are resent, not drawn again."""
         if self._store is not None:
             stored = {name: self._store.load(name) for name in self.dataset.clients}
-            self.engine.states |= {name: state for name, state in stored.items() if state is not None}
-        for name, state in self.engine.states.items():
-            if state.receipt:
-                self.witness.learn(name, state.receipt)
+            found = {name: state for name, state in stored.items() if state is not None}
+            self.engine.states |= found
+            for name, state in found.items():
+                if state.receipt:  # the server may have countersigned more than its checkpoint knows
+                    self.witness.learn(name, state.receipt)
 
     def facts(self) -> dict[str, Any]:
         """Everything of the run that is no array."""
         return {
-            "federation": self.federation.digest.hex(),
+            "federation": self.federation.facts.hex(),
+            "run": self.federation.digest.hex(),
             "data": self._mark(self.dataset.fingerprint),
             "step_count": self.state.step.count,
             "averaged": self.state.averaged,
@@ -287,8 +308,9 @@ class Simulation:
             "traffic": self.engine.traffic.totals,
             "signers": {name: key.key.hex() for name, key in self.accounts.signers.items()},
             "ledgers": {name: asdict(head) for name, head in self.accounts.heads().items()},
-            # signatures differ between equal runs, whose tensors do not
+            # signatures, keys and nonces differ between equal runs, whose tensors do not
             "receipts": {name: state.receipt.hex() for name, state in self.engine.states.items()},
+            "requests": {name: state.request.hex() for name, state in self.engine.states.items()},
             "witnessed": {name: _row(head) for name, head in self.witness.known.items()},
         }
 

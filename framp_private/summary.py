@@ -11,6 +11,7 @@ from typing import Any
 
 from framp_private import evaluation
 from framp_private.costs import channel_costs, epsilon_by_round
+from framp_private.data.base import FederatedDataset
 from framp_private.federated.local_training import HomeSchedule
 from framp_private.protections.base import Protection
 from framp_private.protections.gaussian import Gaussian
@@ -66,6 +67,7 @@ def summarise(
         "rounds": federation.rounds,
         "clients": len(dataset.clients),
         "unseen_clients": len(dataset.unseen),
+        "classes": dataset.schema.n_classes,
         "accuracy": {
             "local": by_budget,
             "union": evaluation.by_budget(federation.budgets, union),
@@ -151,14 +153,26 @@ def _by_client(
     return {
         name: {
             "budget": simulation.federation.budgets[name],
-            "records": data.n_train,
-            "classes": data.class_counts(simulation.dataset.schema.n_classes).tolist(),
+            "declared": simulation.federation.declared[name] if simulation.federation.declared is not None else None,
             "epsilon": _finite(simulation.epsilons.get(name)),
             "local": local[name],
             "union": union[name],
             "after_local_training": home[name] if home else None,
         }
-        for name, data in simulation.dataset.clients.items()
+        for name in simulation.dataset.clients
+    }
+
+
+def client_rows(dataset: FederatedDataset) -> dict[str, dict[str, Any]]:
+    """What the operator alone may know: how many records each client has for what, and of which classes."""
+    return {
+        name: {
+            "records": data.n_train,
+            "validation": len(data.validation),
+            "test": len(data.test),
+            "classes": data.class_counts(dataset.schema.n_classes).tolist(),
+        }
+        for name, data in {**dataset.clients, **dataset.unseen}.items()
     }
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from framp_private.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, write_atomically
+from framp_private.crypto.secret_files import private_of
 from framp_private.data.base import FederatedDataset
 from framp_private.engines.in_process import Drops, nobody_drops
 from framp_private.errors import ConfigError, ModelError, PlanError, RunError
@@ -27,10 +28,10 @@ from framp_private.federated.per_sample import right
 from framp_private.privacy.chain import Head
 from framp_private.privacy.events import Budget, check_delta_of
 from framp_private.provenance import commitment, provenance
-from framp_private.report import render_report
+from framp_private.report import render_clients, render_report
 from framp_private.run_folder import ClientStore, HolderStore, RunFolder
 from framp_private.simulation import Simulation
-from framp_private.summary import Seconds, summarise
+from framp_private.summary import Seconds, client_rows, summarise
 from framp_private.transcript import Transcript
 from framp_private.version import __version__
 
@@ -130,7 +131,8 @@ def train(
     """
     _check_fit(federation, dataset, exchanges)
     if exchanges and options.budget is not None:
-        check_delta_of(options.budget, federation.unit, {name: data.n_train for name, data in dataset.clients.items()})
+        true = {name: data.n_train for name, data in dataset.clients.items()}
+        check_delta_of(options.budget, federation.unit, federation.declared or true)
     if options.ledger is not None and out is not None:
         _check_partition(options.ledger, dataset.partition_digest)
     described = dict(config or {})
@@ -145,10 +147,11 @@ def train(
             transcript=transcript,
             threads=options.threads,
             accounts=_accounts(federation, folder, options),
-            store=ClientStore(out / "clients") if out is not None else None,
-            holder_store=HolderStore(out / "key-holder") if out is not None else None,
+            store=ClientStore(RunFolder(out).clients) if out is not None else None,
+            holder_store=HolderStore(RunFolder(out).key_holder) if out is not None else None,
             plants=options.plants,
             mark=mark_of(out),
+            nonce=bytes.fromhex(folder.run_id()) if folder is not None else b"",
         )
         seconds = Seconds()
         rows = folder.restore(simulation, seconds) if folder is not None else None
@@ -170,13 +173,16 @@ def train(
         )
         summary["provenance"] = provenance(described, dataset.fingerprint, out)
         if folder is not None:
-            folder.finish(summary, rows, described)
+            folder.finish(summary, rows, described, client_rows(dataset))
         return Run(simulation, summary, out)
 
 
 def mark_of(out: Path | None) -> Callable[[str], str]:
     """What checkpoints say of a run's data: a hash of few values gives them away, so it is keyed where it is stored."""
-    return str if out is None else lambda fingerprint: commitment(fingerprint, out / "keys" / "data-commitment.key")
+    if out is None:
+        return str
+    key = RunFolder(out).keys / "data-commitment.key"
+    return lambda fingerprint: commitment(fingerprint, key)
 
 
 def _check_fit(federation: Federation, dataset: FederatedDataset, exchanges: bool) -> None:
@@ -199,10 +205,11 @@ def _transcript(out: Path | None, wanted: bool, resume: bool) -> Transcript | No
     """A run that was begun with a transcript goes on with it; one that was not cannot begin it halfway."""
     if out is None:
         return None
-    begun = (out / "transcript").is_dir()
+    folder = RunFolder(out).transcript
+    begun = folder.is_dir()
     if wanted and resume and not begun and (out / "metrics.jsonl").is_file():
         raise RunError(f"out={out} was begun without a transcript: resume it without --record-transcript")
-    return Transcript(out / "transcript") if wanted or (resume and begun) else None
+    return Transcript(folder) if wanted or (resume and begun) else None
 
 
 @contextmanager
@@ -227,7 +234,7 @@ class _Folder:
 
     def restore(self, simulation: Simulation, seconds: Seconds) -> list[dict[str, Any]] | None:
         """Goes back to the last checkpoint and returns the rows until then; None if there is none."""
-        checkpoint = load_checkpoint(self._files.path / "checkpoint")
+        checkpoint = load_checkpoint(self._files.checkpoint)
         self._files.cut_metrics(checkpoint.facts["metrics_bytes"] if checkpoint is not None else 0)
         if checkpoint is None:
             simulation.recover()
@@ -252,10 +259,17 @@ class _Folder:
                 "seconds": dict(seconds.phases),
             }
             done = Checkpoint(simulation.state.round_index, simulation.tensors(), facts)
-            save_checkpoint(self._files.path / "checkpoint", done)
+            save_checkpoint(self._files.checkpoint, done)
 
-    def finish(self, summary: dict[str, Any], rows: list[dict[str, Any]], config: Mapping[str, Any]) -> None:
-        """Writes the report, then the summary, which marks the run as done."""
+    def finish(
+        self,
+        summary: dict[str, Any],
+        rows: list[dict[str, Any]],
+        config: Mapping[str, Any],
+        clients: Mapping[str, Mapping[str, Any]],
+    ) -> None:
+        """Writes the report and the operator's page of clients, then the summary, which marks the run as done."""
+        self._files.write_clients(clients, render_clients(clients))
         page = render_report(summary, rows, config, __version__, ledger=self._files.ledger())
         write_atomically(self._files.path / "report.html", page.encode())
         self._files.write_summary(summary)
@@ -280,7 +294,8 @@ def _check_partition(ledger: Path, digest: str) -> None:
     Raises:
         RunError: the partition is another one than the ledger began with.
     """
-    kept, mark = ledger / "keys" / "partition", commitment(digest, ledger / "keys" / "partition.key")
+    keys = private_of(ledger) / "keys"
+    kept, mark = keys / "partition", commitment(digest, keys / "partition.key")
     if not kept.is_file():
         write_atomically(kept, mark.encode(), secret=True)
     elif kept.read_text() != mark:

@@ -7,12 +7,14 @@ a sequence of records, each a length-prefixed JSON head (client, direction, trip
 from __future__ import annotations
 
 import json
+import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from framp_private.crypto.secret_files import owners_folder
 from framp_private.errors import WireError
 from framp_private.federated.messages import Envelope, Trip, TripReply, bytes_by_channel
 from framp_private.protections.base import CHANNELS
@@ -57,17 +59,21 @@ class Delivery:
 
 
 class Transcript:
-    """Writes deliveries to `folder`, one file per `begin`; rewriting a file after a resume replaces it."""
+    """Writes deliveries to `folder`, one file per `begin`; rewriting a file after a resume replaces it.
+
+    Folder and files are their owner's alone: what clients sent is in them.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._path: Path | None = None
-        folder.mkdir(parents=True, exist_ok=True)
+        owners_folder(folder)
 
     def begin(self, name: str) -> None:
         """Starts the file `name`, empty."""
         self._path = self._folder / f"{name}.bin"
-        self._path.write_bytes(b"")
+        self._path.unlink(missing_ok=True)
+        os.close(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
 
     def write(self, delivery: Delivery) -> None:
         """Appends one delivery."""

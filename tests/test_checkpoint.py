@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 import subprocess
 import sys
@@ -85,14 +86,43 @@ def test_an_atomic_write_replaces_the_whole_file(tmp_path: Path) -> None:
 
 
 def test_what_clients_keep_is_their_owners_alone_and_no_hash_of_the_data_is_stored(tmp_path: Path) -> None:
-    """Folders 0700 and files 0600 of checkpoints, keys and clients' states; the fingerprint only under a key."""
+    """Folders 0700 and files 0600 of all that is private; the fingerprint only under a key."""
     out, dataset = tmp_path / "run", private.DATASET
-    budget = Budget(50.0, 1e-5)
-    train(private.federation(rounds=2), dataset, out=out, options=Options(home_steps=1, budget=budget))
-    for part in ("checkpoint", "clients", "keys"):
-        assert stat.S_IMODE((out / part).stat().st_mode) == 0o700
-        for path in (out / part).rglob("*"):
-            assert path.name == "committed" or not stat.S_IMODE(path.stat().st_mode) & 0o077 or path.is_dir(), path
+    options = Options(home_steps=1, budget=Budget(50.0, 1e-5), record_transcript=True)
+    before = os.umask(0)  # modes must not be left to it
+    try:
+        train(private.federation(rounds=2), dataset, out=out, options=options)
+    finally:
+        os.umask(before)
+    assert {path.name for path in (out / "private").iterdir()} >= {"checkpoint", "clients", "keys", "transcript"}
+    for path in [out / "private", *(out / "private").rglob("*")]:
+        assert not stat.S_IMODE(path.stat().st_mode) & 0o077, path
+    assert {path.name for path in out.iterdir() if path.name != "private"} == {
+        "config.yaml",
+        "metrics.jsonl",
+        "ledger.jsonl",
+        "ledgers",
+        "summary.json",
+        "report.html",
+    }
+
+
+def test_what_may_be_passed_on_holds_no_count_of_records(tmp_path: Path) -> None:
+    """Neither a client's true number of training records nor its classes: what it declared stands there instead."""
+    out, dataset = tmp_path / "run", private.DATASET
+    sizes = {name: data.n_train for name, data in dataset.clients.items()}
+    made = train(
+        private.federation(rounds=1), dataset, out=out, options=Options(home_steps=1, budget=Budget(50.0, 1e-5))
+    )
+    rows = json.loads((out / "private" / "clients.json").read_text())
+    assert {name: row["records"] for name, row in rows.items() if name in sizes} == sizes
+    assert all(sum(row["classes"]) == row["records"] for row in rows.values())
+    summary = json.loads((out / "summary.json").read_text())
+    for name, row in summary["by_client"].items():
+        assert not {"records", "classes"} & set(row)
+        assert row["declared"] == made.simulation.federation.declared[name]
+    page = (out / "report.html").read_text()
+    assert "Class mix" not in page and "Class mix" in (out / "private" / "clients.html").read_text()
     everything = b"".join(path.read_bytes() for path in out.rglob("*") if path.is_file())
     assert dataset.fingerprint.encode() not in everything and bytes.fromhex(dataset.fingerprint) not in everything
 

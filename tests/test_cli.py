@@ -54,12 +54,17 @@ def test_train_prints_a_table_within_80_columns_and_leaves_a_run_folder(capsys: 
         "metrics.jsonl",
         "ledger.jsonl",
         "ledgers",
-        "checkpoint",
         "summary.json",
         "report.html",
-        "keys",
+        "private",
     }
     assert {item.name for item in folder.iterdir()} == expected
+    assert {item.name for item in (folder / "private").iterdir()} == {
+        "checkpoint",
+        "keys",
+        "clients.json",
+        "clients.html",
+    }
 
 
 def test_json_is_json_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
@@ -93,7 +98,8 @@ def test_dry_run_touches_no_data_and_writes_nothing(
         (["train", "--dataset", "no-such-thing"], "neither a known data set"),
         (["train", "--preset", "cifar10", "--data-root", "nowhere"], "--download"),
         (["train", "--preset", "digits-private", "--set", "protections.update=none"], "channel 'update'"),
-        (["train", "--set", "protections.update=none"], "set both"),
+        (["train", "--set", "protections.update=none"], "channel 'update'"),
+        (["train", "--preset", "digits-encrypted", "--set", "protections.update=none"], "set both"),
         (["train", "--preset", "digits", "--set", "protections.update=none"], "channel 'update'"),
         (["train", "--set", "protections.update=plain"], "does not keep the guarantee"),
         (["train", "--preset", "digits", "--set", "protections.update=dp-sgd"], "privacy.epsilon"),

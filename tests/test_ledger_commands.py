@@ -79,7 +79,7 @@ def signed_anew(path: Path, identity: Identity) -> None:
 
 
 def test_a_whole_sweep_verifies_and_nothing_is_written(swept: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    key = Identity.of_file(swept / "keys" / "sweep.key", Entropy()).public.key.hex()[:16]
+    key = Identity.of_file(swept / "private" / "keys" / "sweep.key", Entropy()).public.key.hex()[:16]
     before = files_of(swept)
     assert main(["ledger", "verify", str(swept)]) == 0
     assert capsys.readouterr().out.splitlines() == [
@@ -139,13 +139,13 @@ def take_the_signatures_off(folder: Path) -> None:
 
 
 def take_signatures_and_key_off(folder: Path) -> None:
-    shutil.rmtree(folder / "keys")
+    shutil.rmtree(folder / "private" / "keys")
     take_the_signatures_off(folder)
 
 
 def replace_the_key(folder: Path) -> None:
-    (folder / "keys" / "sweep.key").unlink()
-    Identity.of_file(folder / "keys" / "sweep.key", Entropy())
+    (folder / "private" / "keys" / "sweep.key").unlink()
+    Identity.of_file(folder / "private" / "keys" / "sweep.key", Entropy())
 
 
 def sign_one_anew(folder: Path) -> None:
@@ -153,7 +153,7 @@ def sign_one_anew(folder: Path) -> None:
 
 
 def sign_one_anew_without_the_key(folder: Path) -> None:
-    shutil.rmtree(folder / "keys")
+    shutil.rmtree(folder / "private" / "keys")
     sign_one_anew(folder)
 
 
@@ -248,14 +248,14 @@ def test_a_summary_that_was_written_before_the_end_holds_up_to_its_row(swept: Pa
 
 
 def test_without_the_key_the_ledgers_name_their_signer_and_no_key_is_made(swept: Path) -> None:
-    shutil.rmtree(swept / "keys")
+    shutil.rmtree(swept / "private" / "keys")
     stranger = Identity.new(Entropy())
     known = verify_ledgers(swept)
     for path in (RECORD, CLIENT):
         signed_anew(swept / path, stranger)
     found = verify_ledgers(swept)
     assert all(f"signed by {stranger.public.key.hex()[:16]};" in line for line in found[:2]) and found[:2] != known[:2]
-    assert not (swept / "keys").exists()
+    assert not (swept / "private" / "keys").exists()
 
 
 def test_trials_that_ran_elsewhere_are_counted_and_not_missed(swept: Path) -> None:
@@ -314,5 +314,5 @@ def test_a_shared_ledger_is_about_one_partition(tmp_path: Path) -> None:
     for more in ({"seed": 1}, {"seed": 0, "clients": 5}, {"seed": 0, "alpha": 5.0}):
         with pytest.raises(RunError, match="other records"):
             once("third", **more)
-    kept = tmp_path / "ledgers" / "keys" / "partition"
+    kept = tmp_path / "ledgers" / "private" / "keys" / "partition"
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600 and len(kept.read_text()) == 64

@@ -106,7 +106,7 @@ def test_the_server_refuses_a_round_that_would_exceed_and_nothing_is_sent(tmp_pa
     tight = Budget(expected_epsilon(2), 1e-5)
     with pytest.raises(PrivacyBudgetExhausted, match="federation"):
         run(tmp_path / "run", budget=tight, record_transcript=True)
-    rounds = {name for name, _ in read_transcript(tmp_path / "run" / "transcript")}
+    rounds = {name for name, _ in read_transcript(tmp_path / "run" / "private" / "transcript")}
     assert rounds == {"enrolment", "round-000000"}  # two would fit by PLD, which is no filter for a part of a plan
     spent = Ledger.open(tmp_path / "run" / "ledger.jsonl", unit="record").epsilon(1e-5)
     assert spent <= tight.epsilon
@@ -202,18 +202,18 @@ def test_after_a_crash_inside_a_round_stored_replies_are_resent_and_lost_ones_st
         run(out, drops=drops, record_transcript=True)
     before = {
         d.client: d.data
-        for name, d in read_transcript(out / "transcript")
+        for name, d in read_transcript(out / "private" / "transcript")
         if name == "round-000002" and d.direction == "up"
     }
     assert set(before) == {"client-00", "client-01", "client-02"}
     rows = {name: verify(out / "ledgers" / f"{name}.jsonl").rows for name in private.DATASET.clients}
     for name in lost:  # its disk kept the ledger and lost the reply
-        (out / "clients" / f"{name}.state").unlink()
+        (out / "private" / "clients" / f"{name}.state").unlink()
     calls.append(("again",))
     summary = run(out, resume=True, drops=drops).summary
     after = {
         d.client: d.data
-        for name, d in read_transcript(out / "transcript")
+        for name, d in read_transcript(out / "private" / "transcript")
         if name == "round-000002" and d.direction == "up"
     }
     assert set(after) == set(private.DATASET.clients) - set(lost)
@@ -373,7 +373,7 @@ def test_a_noised_reply_is_on_disk_before_it_is_delivered(tmp_path: Path) -> Non
     seen = []
 
     def look(done: int, row: object) -> None:
-        stored = ClientState.from_bytes((tmp_path / "run" / "clients" / "client-00.state").read_bytes())
+        stored = ClientState.from_bytes((tmp_path / "run" / "private" / "clients" / "client-00.state").read_bytes())
         seen.append((stored.answered, bool(stored.reply)))
 
     run(tmp_path / "run", on_round=look)
@@ -435,9 +435,9 @@ def test_a_noised_total_is_never_drawn_twice_after_a_crash(tmp_path: Path) -> No
 
     with pytest.raises(Cut):
         train(made, private.DATASET, out=out, options=replace(options, on_round=stop))
-    before = {(name, d.client): d.data for name, d in read_transcript(out / "transcript")}
+    before = {(name, d.client): d.data for name, d in read_transcript(out / "private" / "transcript")}
     train(made, private.DATASET, out=out, resume=True, options=options)
-    after = {(name, d.client): d.data for name, d in read_transcript(out / "transcript")}
+    after = {(name, d.client): d.data for name, d in read_transcript(out / "private" / "transcript")}
     assert all(after[key] == value for key, value in before.items())
     assert verify(out / "ledger.jsonl").rows == 2 + 2 * 4
 
@@ -588,14 +588,14 @@ def test_an_older_checkpoint_does_not_make_the_server_noise_a_total_again(tmp_pa
 
     def copy(done: int, row: object) -> None:
         if done == 1:
-            shutil.copytree(out / "checkpoint", tmp_path / "old")
+            shutil.copytree(out / "private" / "checkpoint", tmp_path / "old")
         if done == 3:
             raise Cut
 
     with pytest.raises(Cut):
         train(made, private.DATASET, out=out, options=replace(options, on_round=copy))
-    shutil.rmtree(out / "checkpoint")
-    shutil.copytree(tmp_path / "old", out / "checkpoint")
+    shutil.rmtree(out / "private" / "checkpoint")
+    shutil.copytree(tmp_path / "old", out / "private" / "checkpoint")
     train(made, private.DATASET, out=out, resume=True, options=options)
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert [row.get("failed", False) for row in rows] == [False, True, True, False, False]

@@ -90,7 +90,7 @@ def snapshot(folder: Path) -> dict[str, object]:
             found[name] = [{k: v for k, v in row.items() if k not in ("signer", "signature")} for row in rows]
         elif path.is_file() and path.suffix not in (".json", ".html", ".key", ".bin"):
             found[name] = path.read_bytes()
-    for name, delivery in read_transcript(folder / "transcript"):
+    for name, delivery in read_transcript(folder / "private" / "transcript"):
         found[f"{name} {delivery.trip} {delivery.direction} {delivery.client}"] = delivery.message
     return found
 
@@ -154,8 +154,8 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
                 out=tmp_path / str(seed),
                 options=Options(on_round=stop_after(1)),
             )
-    shutil.rmtree(tmp_path / "0" / "checkpoint")
-    shutil.copytree(tmp_path / "1" / "checkpoint", tmp_path / "0" / "checkpoint")
+    shutil.rmtree(tmp_path / "0" / "private" / "checkpoint")
+    shutil.copytree(tmp_path / "1" / "private" / "checkpoint", tmp_path / "0" / "private" / "checkpoint")
     with pytest.raises(CheckpointError, match="another"):
         train(tiny_federation(DATASET), DATASET, out=tmp_path / "0", resume=True)
 
@@ -163,7 +163,7 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
 def test_a_damaged_checkpoint_stops_the_resume(tmp_path: Path) -> None:
     with pytest.raises(Stopped):
         run("framp", tmp_path / "run", on_round=stop_after(2))
-    (path,) = (tmp_path / "run" / "checkpoint").glob("*.safetensors")
+    (path,) = (tmp_path / "run" / "private" / "checkpoint").glob("*.safetensors")
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(CheckpointError):
         run("framp", tmp_path / "run", resume=True)
@@ -223,7 +223,7 @@ def test_the_transcript_holds_exactly_the_bytes_that_were_counted(tmp_path: Path
     summary = run("framp", tmp_path / "run", record_transcript=True).summary
     counted = {way: dict.fromkeys(TRAFFIC_KEYS, 0) for way in ("down", "up")}
     names = []
-    for name, delivery in read_transcript(tmp_path / "run" / "transcript"):
+    for name, delivery in read_transcript(tmp_path / "run" / "private" / "transcript"):
         names.append(name)
         for channel, size in bytes_by_channel(delivery.data).items():
             counted[delivery.direction][channel] += size
@@ -237,7 +237,7 @@ def test_ledgers_are_chained_and_their_heads_known(tmp_path: Path) -> None:
     assert verify(out / "ledger.jsonl", Head(**summary["ledgers"]["federation"])).rows == 2
     for client in DATASET.clients:
         assert verify(out / "ledgers" / f"{client}.jsonl", Head(**summary["ledgers"][client])).rows == 2
-    checkpoint = json.loads(next((out / "checkpoint").glob("*.json")).read_text())
+    checkpoint = json.loads(next((out / "private" / "checkpoint").glob("*.json")).read_text())
     assert checkpoint["facts"]["ledgers"] == summary["ledgers"]
     run("local", tmp_path / "local")
     assert verify(tmp_path / "local" / "ledger.jsonl").rows == 1
@@ -325,7 +325,7 @@ def test_a_transcript_goes_on_when_its_run_does(tmp_path: Path) -> None:
     with pytest.raises(Stopped):
         run("framp", tmp_path / "cut", on_round=stop_after(2), record_transcript=True)
     run("framp", tmp_path / "cut", resume=True)
-    assert len({name for name, _ in read_transcript(tmp_path / "cut" / "transcript")}) == 7
+    assert len({name for name, _ in read_transcript(tmp_path / "cut" / "private" / "transcript")}) == 7
     with pytest.raises(Stopped):
         run("framp", tmp_path / "other", on_round=stop_after(2))
     with pytest.raises(RunError, match="without a transcript"):

@@ -85,7 +85,7 @@ def run(
     console = Console(stderr=True, quiet=as_json)
     folder = Path(target) if Path(target).is_dir() else None
     with _progress(console) as on_stage:
-        if folder is not None and (folder / "transcript").is_dir():
+        if folder is not None and RunFolder(folder).transcript.is_dir():
             (subject, claim), source = subject_of_folder(folder, root), "transcript"
         else:
             config = _config(target)

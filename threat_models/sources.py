@@ -28,11 +28,11 @@ def subject_of_folder(folder: Path, data_root: Path | None = None) -> tuple[Subj
     """
     files = RunFolder(folder)
     summary = files.summary()
-    if not (folder / "transcript").is_dir():
+    if not RunFolder(folder).transcript.is_dir():
         raise RunError(f"{folder} has no transcript: record one with --record-transcript, or audit its config.yaml")
     setup = load_setup(make_config(assignments=files.config()), data_root=data_root, out=folder)
     run = load_run(folder, data_root=data_root)
-    log = list(read_transcript(folder / "transcript"))
+    log = list(read_transcript(RunFolder(folder).transcript))
     _require_whole(log, setup.federation.rounds if setup.exchanges else 0)
     released = {name: run.weights(name).weights.numpy() for name in setup.dataset.clients}
     named = make_config(assignments=files.config())

@@ -1,4 +1,4 @@
-"""Secrets in files of their owner: made with mode 0600, refused if anybody else may read them."""
+"""Secrets in files and folders of their owner: made with mode 0600 and 0700, refused if anybody else may read them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,27 @@ from collections.abc import Callable
 from pathlib import Path
 
 from framp_private.errors import CryptoError
+
+PRIVATE = "private"
+"""The folder inside a folder that holds what must not be passed on with the rest."""
+
+
+def private_of(folder: Path) -> Path:
+    """A folder's `private/`, which nobody but its owner may enter; made if it is not there."""
+    path = folder / PRIVATE
+    folder.mkdir(parents=True, exist_ok=True)
+    path.mkdir(mode=0o700, exist_ok=True)
+    if stat.S_IMODE(path.stat().st_mode) & 0o077:
+        path.chmod(0o700)
+    return path
+
+
+def owners_folder(path: Path) -> Path:
+    """A folder, and those that it lies in, made for their owner alone where they are not there."""
+    if not path.is_dir():
+        owners_folder(path.parent)
+        path.mkdir(mode=0o700, exist_ok=True)
+    return path
 
 
 def secret_of_file(path: Path, make: Callable[[], bytes]) -> bytes:
@@ -27,7 +48,7 @@ def secret_of_file(path: Path, make: Callable[[], bytes]) -> bytes:
 
 
 def _create(path: Path, data: bytes) -> bytes:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    owners_folder(path.parent)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         file.write(data)

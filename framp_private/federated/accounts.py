@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from framp_private.crypto.keys import Identity, PublicIdentity
+from framp_private.crypto.secret_files import private_of
 from framp_private.errors import LedgerError, ReleaseLost
 from framp_private.federated.federation import Federation
 from framp_private.federated.row_signer import RowSigner
@@ -93,8 +94,8 @@ class Accounts:
 
     Args:
         federation: whose releases are planned. delta, budget: of the guarantee, None without one.
-        folder: where the ledgers are, and in `keys/` the keys that sign them; None keeps them in memory. run: prefix of
-            this run's labels.
+        folder: where the ledgers are, and in `private/keys/` the keys that sign them; None keeps them in memory. run:
+            prefix of this run's labels.
     """
 
     def __init__(
@@ -111,7 +112,9 @@ class Accounts:
         self._asked: Counter[str] = Counter()
 
         def identity(key: str) -> Identity:
-            return Identity.new(Entropy()) if folder is None else Identity.of_file(folder / "keys" / key, Entropy())
+            if folder is None:
+                return Identity.new(Entropy())
+            return Identity.of_file(private_of(folder) / "keys" / key, Entropy())
 
         def opened(path: str, owner: str, key: Identity) -> Account:
             ledger = Ledger.open(

@@ -69,8 +69,9 @@ class ClientState:
 
     descriptor: (d,) float32, empty before it is computed. answered: last round answered, -1 at first.
     request: SHA-256 of the last request. reply: the last reply where it holds noise, else empty: it can be made again.
-    receipt: the last ledger head that the server countersigned, empty at first. secret: by channel, what protocols hold
-    between the messages of one round: secrets, which are never stored.
+    receipt: the last ledger head that the server countersigned, empty at first. federation: the digest that the first
+    request was answered under, with everybody's keys in it. secret: by channel, what protocols hold between the
+    messages of one round: secrets, which are never stored.
     """
 
     descriptor: np.ndarray
@@ -78,12 +79,13 @@ class ClientState:
     request: bytes
     reply: bytes
     receipt: bytes
+    federation: bytes
     secret: Mapping[str, bytes] = field(repr=False)
 
     @classmethod
     def new(cls) -> ClientState:
         """The state of a client that has answered nothing."""
-        return cls(np.zeros(0, np.float32), -1, b"", b"", b"", {})
+        return cls(np.zeros(0, np.float32), -1, b"", b"", b"", b"", {})
 
     def to_bytes(self) -> bytes:
         """The stored form, without what a protocol holds during a round: who restarts has dropped out of it."""
@@ -122,6 +124,7 @@ class Client:
         """
         digest = hashlib.sha256(request).digest()
         message = read_request(request)
+        state = self._begun(state)
         if isinstance(message, Trip):
             return self._trip(message, state)
         brief = message if isinstance(message, Briefed) else None
@@ -152,6 +155,15 @@ class Client:
         return reply, replace(
             state, answered=round_index, request=digest, reply=reply if self.federation.randomised else b""
         )
+
+    def _begun(self, state: ClientState) -> ClientState:
+        """Settles on one federation with the first request: settings, roster and encryption keys stay as they were."""
+        if state.federation not in (b"", self.federation.digest):
+            raise ProtocolError(
+                f"client {self.name!r} began with another federation: settings, keys of its members or of an encrypted "
+                "sum were changed since; restore them, or start a new run"
+            )
+        return replace(state, federation=self.federation.digest)
 
     def _trip(self, message: Trip, state: ClientState) -> tuple[bytes, ClientState]:
         if self._member is None:

@@ -34,6 +34,21 @@ from framp_private.protections.plan import Plan
 from framp_private.randomness import Streams
 
 
+@dataclass(frozen=True)
+class Parties:
+    """Who takes part in one run, and which run it is: all that keys, masks and signatures of a run stand on.
+
+    Args:
+        nonce: random bytes that no other run has. server: its Ed25519 key. roster: client -> its Ed25519 key.
+        pins: channel -> SHA-256 of the public key that its values are encrypted under.
+    """
+
+    nonce: bytes
+    server: bytes
+    roster: Mapping[str, bytes]
+    pins: Mapping[Channel, bytes]
+
+
 @dataclass(frozen=True, eq=False)
 class Federation:
     """The public facts of a run.
@@ -55,6 +70,7 @@ class Federation:
             or the descriptor is private. It need not be true for the guarantee to hold.
         preparation: what was done to each client's graph before it became the records that are trained on; it is spent
             with a client's first release.
+        parties: of one run; None before there is one.
 
     Raises:
         PlanError: a channel in use has no protection, a secure sum stands where single values are needed, or a
@@ -80,6 +96,7 @@ class Federation:
     prototype_bound: PrototypeBound | None = None
     declared: Mapping[str, int] | None = None
     preparation: Aggregation | None = None
+    parties: Parties | None = None
 
     def __post_init__(self) -> None:
         for budget in set(self.budgets.values()):
@@ -316,7 +333,12 @@ class Federation:
 
     @cached_property
     def digest(self) -> bytes:
-        """SHA-256 over every public fact, the network's shape included."""
+        """SHA-256 over every public fact and who takes part in which run: what both sides hold requests against."""
+        return hashlib.sha256(self.facts + repr(_plain(self.parties)).encode()).digest()
+
+    @cached_property
+    def facts(self) -> bytes:
+        """SHA-256 over every public fact, the network's shape included; equal in equal runs."""
         facts = {
             "network": self.network.tensors,
             "classifier": self.network.classifier_name,

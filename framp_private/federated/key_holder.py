@@ -1,7 +1,8 @@
 """The party that holds the key of encrypted sums: neither server nor client, with a disk of its own.
 
 It answers two messages, `ContextRequest` with the public key and `OpenRequest` with a sum that its rules allow. What it
-opened is on its disk before the reply leaves, so that a restart opens nothing a second time.
+opened is on its disk before the reply leaves, and is read from there before the next, so that neither a restart, nor
+two requests at once, nor a second holder over the same disk opens two sums of one round.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from threading import Lock
+from typing import Protocol, cast
 
 from framp_private.crypto.homomorphic import new_keys
 from framp_private.crypto.keys import PublicIdentity
@@ -26,8 +28,6 @@ from framp_private.protections.homomorphic.messages import Context, ContextReque
 from framp_private.protections.homomorphic.opening import open_once
 from framp_private.randomness import Entropy
 from framp_private.wire import decode, encode
-
-Save = Callable[[bytes], None]
 
 
 @dataclass(frozen=True)
@@ -75,11 +75,31 @@ def pins_of_clients(federation: Federation, pins: Pins) -> dict[Channel, Pin]:
     return {channel: pin if channel in held else Pin(pin.digest) for channel, pin in pins.items()}
 
 
-class KeyHolder:
-    """Holds the keys in `pins`; `saved` is what `save` was given last, nothing at first.
+class Store(Protocol):
+    """Where a key holder records what it opened."""
 
-    roster: every client's public key.
-    """
+    def update(self, change: Callable[[bytes], tuple[bytes, bytes]]) -> bytes:
+        """Gives `change` what is recorded, nothing at first; records the first of what it makes and returns the second.
+
+        Nobody else reads or writes in between, and the record is durable before this returns.
+        """
+
+
+class InMemory:
+    """A record that lasts as long as the process."""
+
+    def __init__(self) -> None:
+        self._data, self._lock = b"", Lock()
+
+    def update(self, change: Callable[[bytes], tuple[bytes, bytes]]) -> bytes:
+        """See `Store.update`."""
+        with self._lock:
+            self._data, reply = change(self._data)
+            return reply
+
+
+class KeyHolder:
+    """Holds the keys in `pins`, and records in `store` what it opens. roster: every client's public key."""
 
     def __init__(
         self,
@@ -87,12 +107,10 @@ class KeyHolder:
         pins: Pins,
         roster: Mapping[str, PublicIdentity],
         entropy: Entropy,
-        save: Save,
-        saved: bytes = b"",
+        store: Store,
     ) -> None:
         self._federation, self._pins, self._roster = federation, pins, roster
-        self._entropy, self._save = entropy, save
-        self._opened = dict(decode(saved, Opened).by_channel) if saved else {}
+        self._entropy, self._store = entropy, store
 
     def handle(self, request: bytes) -> bytes:
         """Answers one request.
@@ -110,7 +128,13 @@ class KeyHolder:
             return encode(TripReply(encode(Context(pin.public))))
         if not 0 <= trip.round_index < federation.rounds:
             raise ProtocolError(f"round={trip.round_index} must lie in 0 .. {federation.rounds - 1}")
-        before = self._opened.get(trip.channel, b"")
+        return encode(TripReply(self._store.update(lambda saved: self._open(trip, carrier, pin, saved))))
+
+    def _open(self, trip: Trip, carrier: EncryptedSum, pin: Pin, saved: bytes) -> tuple[bytes, bytes]:
+        """What to record, and the sum; see `open_once`."""
+        federation = self._federation
+        opened = dict(decode(saved, Opened).by_channel) if saved else {}
+        before = opened.get(trip.channel, b"")
         reply, records = open_once(
             carrier,
             trip.body,
@@ -122,6 +146,4 @@ class KeyHolder:
             trip.round_index,
             self._entropy,
         )
-        self._opened[trip.channel] = encode(Opened(records))
-        self._save(encode(Opened(self._opened)))
-        return encode(TripReply(reply))
+        return encode(Opened({**opened, trip.channel: encode(Opened(records))})), reply

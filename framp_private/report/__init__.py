@@ -4,5 +4,6 @@
 make files of it. `run` writes the report of a run, `folder` that of a run's folder.
 """
 
+from framp_private.report.clients import render_clients as render_clients
 from framp_private.report.run import render_report as render_report
 from framp_private.report.run import run_document as run_document

@@ -28,10 +28,10 @@ MOST_BARS = 60
 """Clients up to which the class mix is drawn as bars; beyond, as a map."""
 
 
-def class_mix(by_client: Mapping[str, Mapping[str, Any]]) -> Picture:
-    """Training records by class, one bar per client."""
-    names, counts = list(by_client), np.array([row["classes"] for row in by_client.values()])
-    words = _mix_in_words(Data("summary", {"by_client": by_client}))
+def class_mix(rows: Mapping[str, Mapping[str, Any]]) -> Picture:
+    """Training records by class, one bar per client, from the rows of `clients.json`."""
+    names, counts = list(rows), np.array([row["classes"] for row in rows.values()])
+    words = _mix_in_words(Data("clients", rows))
     figure, axes = _axes(3.0)
     if len(names) > MOST_BARS:
         axes.imshow(counts.T, aspect="auto", interpolation="nearest", cmap="Blues")
@@ -51,13 +51,13 @@ def class_mix(by_client: Mapping[str, Mapping[str, Any]]) -> Picture:
     return picture("Class mix of each client", figure, words)
 
 
-def _mix_in_words(summary: Data) -> Text:
-    classes = "by_client.*.classes"
-    least, most = (derived((end, "total"), summary, classes) for end in ("min", "max"))
-    low, high, mean = (derived((which, "top_share"), summary, classes, ".0%") for which in ("min", "max", "mean"))
+def _mix_in_words(clients: Data) -> Text:
+    classes = "*.classes"
+    least, most = (derived((end, "total"), clients, classes) for end in ("min", "max"))
+    low, high, mean = (derived((which, "top_share"), clients, classes, ".0%") for which in ("min", "max", "mean"))
     records: tuple[Cell, ...] = (least,) if least.value == most.value else (least, " to ", most)
     share = ("; a client's largest class holds ", low, " to ", high, " of its records, ", mean, " on average.")
-    return text(derived("count", summary, classes), " clients with ", *records, " training records each", *share)
+    return text(derived("count", clients, classes), " clients with ", *records, " training records each", *share)
 
 
 def accuracy_by_round(metrics: Data) -> Picture:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from framp_private.report.document import Cell, Facts, Link, Section, text, to_fill
 from framp_private.report.given import Given
-from framp_private.report.sources import derived, number
+from framp_private.report.sources import number
 from framp_private.report.words import statement_of
 
 OUT_OF_SCOPE = (
@@ -51,12 +51,13 @@ def _model(given: Given) -> Cell:
 
 
 def _training_data(given: Given) -> Cell:
-    total = derived("sum", given.summary, "by_client.*.records", ",")
-    low, high = given.over_clients("min", "records", ","), given.over_clients("max", "records", ",")
+    what = (given.number("dataset"), ": records of ", given.number_or_gap("classes"), " classes at ")
+    clients = (given.number("clients"), " clients")
+    low, high = given.over_clients("min", "declared", ","), given.over_clients("max", "declared", ",")
+    if low.value is None:
+        return text(*what, *clients, *_partition(given))
     each = (low,) if low.value == high.value else (low, " to ", high)
-    classes = derived("count", given.summary, ("by_client", next(iter(given.summary["by_client"])), "classes", "*"))
-    what = (given.number("dataset"), ": ", total, " training records of ", classes, " classes at ")
-    return text(*what, given.number("clients"), " clients, ", *each, " at each", *_partition(given))
+    return text(*what, *clients, ", which declared ", *each, " training records each", *_partition(given))
 
 
 def _partition(given: Given) -> tuple[Cell, ...]:

@@ -87,9 +87,10 @@ def _largest(given: Given) -> Cell:
 
 
 def _records(given: Given) -> tuple[Cell, ...]:
-    least, total = given.over_clients("min", "records", ","), given.over_clients("sum", "records", ",")
-    limit = "; it must lie far below one over their number"
-    return (". Clients train on ", total, " records, the smallest on ", least, limit)
+    least = given.over_clients("min", "declared", ",")
+    if least.value is None:
+        return ("; it must lie far below one over the number of the smallest client's records",)
+    return ("; it must lie far below one over the number of a client's records, of which the smallest declared ", least)
 
 
 def _model(claim: Claim) -> str:

@@ -33,7 +33,7 @@ def utility(given: Given) -> Section:
         Section(
             "The worst off", (_worst_intro(), _worst(given), Figure(figures.client_histogram(given.summary))), "worst"
         ),
-        Section("Every client", (Figure(figures.class_mix(given.summary["by_client"])), _clients(given)), "clients"),
+        Section("Every client", (_clients(given),), "clients"),
     ]
     return Section("Accuracy and utility", tuple(blocks), "utility")
 
@@ -111,15 +111,15 @@ def _worst(given: Given) -> Facts:
 
 
 def _clients(given: Given) -> Details:
-    fields = (("budget", "g"), ("records", ""), ("epsilon", ".3f"), ("local", ".3f"), ("union", ".3f"))
+    fields = (("budget", "g"), ("declared", ""), ("epsilon", ".3f"), ("local", ".3f"), ("union", ".3f"))
     columns = (*fields, ("after_local_training", ".3f"))
     rows = [
         (
             named(given.summary, ("by_client", name)),
-            *(given.number(("by_client", name, key), form) for key, form in columns),
+            *(given.number_or_gap(("by_client", name, key), form) for key, form in columns),
         )
         for name in given.summary.keys("by_client")
     ]
     header = ("client", *(key.replace("_", " ") for key, _ in columns))
-    caption = "Each client: its budget, training records, epsilon spent, and accuracies."
+    caption = "Each client: its budget, training records as it declared them, epsilon spent, and accuracies."
     return Details("All clients in a table", (Table(caption, header, tuple(rows)),))

@@ -16,6 +16,7 @@ from typing import Any
 from dp_accounting import ComposedDpEvent, SelfComposedDpEvent
 
 from framp_private.crypto.keys import Identity
+from framp_private.crypto.secret_files import private_of
 from framp_private.errors import ConfigError, LedgerError, PrivacyBudgetExhausted
 from framp_private.federated.row_signer import RowSigner
 from framp_private.privacy.chain import Head
@@ -187,7 +188,7 @@ class SweepAccounts:
     def _open(self, unit: Unit, relation: Relation) -> Ledger:
         path = self._path(unit, relation)
         path.parent.mkdir(parents=True, exist_ok=True)
-        key = self._folder / "keys" / "sweep.key"
+        key = private_of(self._folder) / "keys" / "sweep.key"
         if path.is_file() and not key.is_file():
             raise LedgerError(f"{path} is there, and {key}, which signs it, is not: bring it back, or look only")
         signer = RowSigner(Identity.of_file(key, Entropy()))

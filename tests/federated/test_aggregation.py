@@ -336,7 +336,7 @@ def test_a_node_level_run_spends_its_aggregation_once_and_keeps_its_records(
     again = load_run(tmp_path / "run")
     assert torch.equal(again.simulation.dataset.clients["a"].x, run.simulation.dataset.clients["a"].x)
     assert torch.equal(again.weights("a").weights, run.weights("a").weights)
-    (tmp_path / "run" / "clients" / "a.aggregates").unlink()
+    (tmp_path / "run" / "private" / "clients" / "a.aggregates").unlink()
     with pytest.raises(RunError, match="never drawn again"):
         load_run(tmp_path / "run")
 

@@ -66,7 +66,7 @@ def test_every_row_is_signed_and_every_client_ends_with_a_receipt_for_its_last_o
 def test_without_a_known_head_the_tail_is_unverified(tmp_path: Path) -> None:
     run(tmp_path / "run")
     (tmp_path / "run" / "summary.json").unlink()
-    shutil.rmtree(tmp_path / "run" / "checkpoint")
+    shutil.rmtree(tmp_path / "run" / "private" / "checkpoint")
     assert all("tail unverified" in line for line in verify_ledgers(tmp_path / "run"))
 
 
@@ -327,9 +327,9 @@ def test_the_keys_of_a_run_are_needed_to_go_on_with_it(tmp_path: Path) -> None:
     out = tmp_path / "run"
     with pytest.raises(Cut):
         run(out, stop=1)
-    keys = {path: path.read_bytes() for path in (out / "keys").rglob("*.key")}
+    keys = {path: path.read_bytes() for path in (out / "private" / "keys").rglob("*.key")}
     assert len(keys) == 8 and all(path.stat().st_mode & 0o077 == 0 for path in keys)
-    shutil.rmtree(out / "keys")
+    shutil.rmtree(out / "private" / "keys")
     with pytest.raises(LedgerError, match="account's key"):
         run(out, resume=True)
     for path, data in keys.items():
@@ -344,7 +344,7 @@ def test_the_keys_of_a_run_are_needed_to_go_on_with_it(tmp_path: Path) -> None:
 
 def test_no_secret_key_is_anywhere_but_in_its_file(tmp_path: Path) -> None:
     run(tmp_path / "run")
-    secrets = [path.read_text().strip() for path in (tmp_path / "run" / "keys").rglob("*.key")]
+    secrets = [path.read_text().strip() for path in (tmp_path / "run" / "private" / "keys").rglob("*.key")]
     for path in (tmp_path / "run").rglob("*"):
         if path.is_file() and path.suffix != ".key":
             data = path.read_bytes()

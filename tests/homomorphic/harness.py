@@ -59,7 +59,7 @@ class Round:
             name: Member(name, self.identities[name], roster, self.run, Entropy(), self.key if clients_hold else public)
             for name in self.values
         }
-        self.meeting = Meeting("prototypes", self.run, self.index, roster, self.exchange, {}, public)
+        self.meeting = Meeting("prototypes", self.run, self.index, roster, self.exchange, {}, public, b"the model")
 
     @property
     def n(self) -> int:

@@ -34,7 +34,11 @@ def finish(child: subprocess.Popen[bytes]) -> None:
 
 def committed(out: Path) -> int:
     """Number of the last checkpoint file of either kind, whole or in the making."""
-    names = [path.name for path in (out / "checkpoint").glob("state-*")] if (out / "checkpoint").is_dir() else []
+    names = (
+        [path.name for path in (out / "private" / "checkpoint").glob("state-*")]
+        if (out / "private" / "checkpoint").is_dir()
+        else []
+    )
     return max((int(name[6:12]) for name in names), default=-1)
 
 
@@ -50,7 +54,7 @@ def kill_at(out: Path, moment: float, inside_write: bool, kind: str = "plain") -
         time.sleep(0.001)
     if inside_write:
         while child.poll() is None and time.monotonic() < limit:
-            if committed(out) > before and list((out / "checkpoint").glob("*.partial")):
+            if committed(out) > before and list((out / "private" / "checkpoint").glob("*.partial")):
                 break
     else:
         started = time.monotonic()
@@ -65,7 +69,7 @@ def kill_at(out: Path, moment: float, inside_write: bool, kind: str = "plain") -
     ended = child.poll() is not None
     child.kill()
     child.communicate()
-    return not ended, bool(list((out / "checkpoint").glob("*.partial")))
+    return not ended, bool(list((out / "private" / "checkpoint").glob("*.partial")))
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +103,7 @@ def noised_replies(out: Path) -> dict[tuple[str, str], bytes]:
     """The uploads that were delivered so far, by file and client; a last record that the kill cut is left out."""
     found: dict[tuple[str, str], bytes] = {}
     with contextlib.suppress(WireError):
-        for name, delivery in read_transcript(out / "transcript"):
+        for name, delivery in read_transcript(out / "private" / "transcript"):
             if delivery.direction == "up":
                 found[name, delivery.client] = delivery.data
     return found

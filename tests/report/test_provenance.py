@@ -24,14 +24,14 @@ def test_the_digests_are_of_what_they_say(folders: dict[str, Path]) -> None:
     origin = json.loads((folder / "summary.json").read_text())["provenance"]
     assert origin["config_sha256"] == hashlib.sha256((folder / "config.yaml").read_bytes()).hexdigest()
     assert re.fullmatch("[0-9a-f]{64}", origin["code_sha256"]) and origin["versions"] == versions()
-    key_file = folder / "keys" / "data-commitment.key"
+    key_file = folder / "private" / "keys" / "data-commitment.key"
     key, fingerprint = bytes.fromhex(key_file.read_text()), bytes.fromhex(tiny_dataset().fingerprint)
     assert origin["data_commitment"] == hmac.digest(key, fingerprint, "sha256").hex()
     assert len(key) == 32 and stat.S_IMODE(key_file.stat().st_mode) == 0o600
 
 
 def test_nothing_in_summary_or_report_tells_the_fingerprint_or_the_key(folders: dict[str, Path]) -> None:
-    key = (folders["open"] / "keys" / "data-commitment.key").read_text().strip()
+    key = (folders["open"] / "private" / "keys" / "data-commitment.key").read_text().strip()
     for name in ("summary.json", "report.html"):
         written = (folders["open"] / name).read_text()
         assert tiny_dataset().fingerprint not in written and key not in written

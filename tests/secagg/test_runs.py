@@ -120,7 +120,7 @@ def test_channels_of_one_protocol_share_its_trips_and_others_do_not(tmp_path: Pa
         out = tmp_path / f"{len(list(tmp_path.iterdir()))}"
         run(update, prototypes, out, rounds=1, record_transcript=True)
         found = []
-        for name, d in read_transcript(out / "transcript"):
+        for name, d in read_transcript(out / "private" / "transcript"):
             if name == "round-000000" and d.direction == "down" and d.client == "client-00":
                 found.append(d.message)
         kinds = []
@@ -147,7 +147,7 @@ def test_masked_slices_are_counted_on_their_channels(tmp_path: Path) -> None:
     for channel, size in sizes.items():
         assert summary["traffic"]["up"][channel] == clients * -(-size * ring.bits // 8)
     counted = dict.fromkeys(("descriptor", "update", "prototypes", "metrics", "protocol"), 0)
-    for _, delivery in read_transcript(tmp_path / "run" / "transcript"):
+    for _, delivery in read_transcript(tmp_path / "run" / "private" / "transcript"):
         if delivery.direction == "up":
             for channel, size in bytes_by_channel(delivery.data).items():
                 counted[channel] += size

@@ -89,10 +89,10 @@ def test_what_was_paid_for_runs_to_its_end_when_the_budget_does(tmp_path: Path) 
 def test_ledgers_whose_key_is_gone_are_not_gone_on_with(tmp_path: Path) -> None:
     sweep, out = sweep_of(grid(2)), tmp_path / "sweep"
     run_sweep(sweep, out, run=trials.spending)
-    (out / "keys" / "sweep.key").unlink()
+    (out / "private" / "keys" / "sweep.key").unlink()
     with pytest.raises(LedgerError, match=r"sweep\.key, which signs it, is not"):
         run_sweep(sweep, out, resume=True, run=trials.spending)
-    assert not (out / "keys" / "sweep.key").exists()
+    assert not (out / "private" / "keys" / "sweep.key").exists()
 
 
 def test_a_summary_that_cannot_be_read_is_written_anew(tmp_path: Path) -> None:

@@ -333,7 +333,7 @@ def test_a_transcript_without_its_rounds_is_refused(open_run, tmp_path) -> None:
 
     copy = tmp_path / "copy"
     shutil.copytree(open_run, copy)
-    (copy / "transcript" / "round-000002.bin").unlink()
+    (copy / "private" / "transcript" / "round-000002.bin").unlink()
     with pytest.raises(RunError, match="lacks 1 of 4 rounds"):
         subject_of_folder(copy)
 

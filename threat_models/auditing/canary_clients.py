@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from framp_private import FederatedDataset, Federation, Options, read_transcript, train
+from framp_private import FederatedDataset, Federation, Options, RunFolder, read_transcript, train
 from threat_models.adversaries import HonestServer
 from threat_models.auditing.gaussian import epsilon_of
 from threat_models.claims import PrivacyClaim
@@ -95,7 +95,7 @@ def trials(federation: Federation, dataset: FederatedDataset, *, seed: int) -> t
         out = Path(folder) / "run"
         options = Options(record_transcript=True, plants=plants, evaluate_every=federation.rounds, home_steps=1)
         train(federation, dataset, out=out, options=options)
-        totals = View.of(HonestServer(), federation, list(read_transcript(out / "transcript"))).totals()
+        totals = View.of(HonestServer(), federation, list(read_transcript(RunFolder(out).transcript))).totals()
     rows = [
         (totals[t][each.place] / size, coin)
         for each in plants.values()

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from framp_private import FederatedDataset, Federation, Options, Run, channel_costs, read_transcript, train
+from framp_private import FederatedDataset, Federation, Options, Run, RunFolder, channel_costs, read_transcript, train
 from threat_models.adversaries import HonestServer
 from threat_models.auditing import canary_clients, registration
 from threat_models.auditing.canaries import Canaries, CanaryChannel, ClientCanaries, plant, scores_by_round
@@ -174,7 +174,7 @@ def _run(
             on_round=lambda done, row: on_round(done, federation.rounds),
         )
         run = train(federation, dataset, out=out, options=options)
-        log = list(read_transcript(out / "transcript"))
+        log = list(read_transcript(RunFolder(out).transcript))
     return View.of(HonestServer(), federation, log), run
 
 

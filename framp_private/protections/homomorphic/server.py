@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from framp_private.crypto.homomorphic import Encryption
-from framp_private.errors import BelowThreshold, CryptoError, PlanError, ProtocolError
+from framp_private.errors import BelowThreshold, CryptoError, PlanError, ProtocolError, WireError
 from framp_private.protections.base import Exchange, Lift, Meeting, Pin, Session, Total, plain_lift
 from framp_private.protections.homomorphic.messages import (
     KEY_HOLDER,
@@ -103,18 +103,31 @@ class CiphertextSum(Session):
         return encode(Encrypt(self.digest)) if client in self.known else None
 
     def add(self, client: str, payload: bytes) -> None:
-        """Keeps a client's ciphertexts; raises `ProtocolError` or `CryptoError` for what nobody would open."""
+        """Keeps a client's ciphertexts. What nobody would open is left out: that client is in no sum of this channel.
+
+        Raises:
+            ProtocolError: the client is not awaited.
+        """
         if client not in self.known or client in self._arrived:
             raise ProtocolError(f"client {client!r} is not awaited in this round: it is no member or sent twice")
+        try:
+            self._check(client, payload)
+        except (CryptoError, WireError, ProtocolError):
+            return
+        self._arrived[client] = payload
+
+    def _check(self, client: str, payload: bytes) -> None:
+        """Raises `CryptoError`, `WireError` or `ProtocolError` for what is not signed, or no ciphertext."""
         parameters = self.encryption.parameters
         count = parameters.ciphertexts(self.size)
         value = decode(payload, EncryptedValue, max_bytes=count * (parameters.most_bytes + 4) + 4096)
         said = stated(self.meeting.run, self.meeting.round_index, self.meeting.channel, self.digest, value)
         if not self.meeting.roster[client].signed(SIGNED, said, value.signature):
             raise CryptoError("a ciphertext is refused")
+        if value.asked != hashlib.sha256(self.meeting.asked).digest():  # nobody would open it beside the others
+            raise ProtocolError("a value answers another request")
         for place, data in enumerate(unframed(value.ciphertexts, count)):
             self.encryption.read(data, min(parameters.slots, self.size - place * parameters.slots))
-        self._arrived[client] = payload
 
     def close(self, exchange: Exchange) -> Total:
         """The sum that the key holder opened."""
