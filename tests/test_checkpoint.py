@@ -104,6 +104,7 @@ def test_what_clients_keep_is_their_owners_alone_and_no_hash_of_the_data_is_stor
         "ledgers",
         "summary.json",
         "report.html",
+        "run_id",
     }
 
 

@@ -56,6 +56,7 @@ def test_train_prints_a_table_within_80_columns_and_leaves_a_run_folder(capsys: 
         "ledgers",
         "summary.json",
         "report.html",
+        "run_id",
         "private",
     }
     assert {item.name for item in folder.iterdir()} == expected

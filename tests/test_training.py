@@ -88,10 +88,12 @@ def snapshot(folder: Path) -> dict[str, object]:
         if path.suffix == ".jsonl":  # keys and signatures are each run's own
             rows = [json.loads(line) for line in path.read_text().splitlines()]
             found[name] = [{k: v for k, v in row.items() if k not in ("signer", "signature")} for row in rows]
-        elif path.is_file() and path.suffix not in (".json", ".html", ".key", ".bin"):
+        elif path.is_file() and path.suffix not in (".json", ".html", ".key", ".bin") and path.name != "run_id":
             found[name] = path.read_bytes()
+    last = max((folder / "private" / "checkpoint").glob("*.json"), default=None)
+    own = bytes.fromhex(json.loads(last.read_text())["facts"]["run"]) if last is not None else b"none"
     for name, delivery in read_transcript(folder / "private" / "transcript"):
-        found[f"{name} {delivery.trip} {delivery.direction} {delivery.client}"] = delivery.message
+        found[f"{name} {delivery.trip} {delivery.direction} {delivery.client}"] = delivery.message.replace(own, b"run")
     return found
 
 

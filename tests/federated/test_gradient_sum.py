@@ -363,11 +363,18 @@ def test_a_raw_descriptor_is_refused_even_if_it_stays_home(descriptor: PlainSum 
 SMALL = {"clients": 6, "rounds": 2, "home_steps": 2, "evaluate_every": 2}
 
 
-def test_the_preset_protects_every_channel_at_its_epsilon(tmp_path: Path) -> None:
-    found = run_config(make_config(preset="digits-secure", assignments=SMALL), out=tmp_path / "run")
-    plan = found.simulation.federation.plan
+@pytest.mark.parametrize("preset", ["digits-secure", "digits-encrypted"])
+def test_the_preset_protects_every_channel_at_its_epsilon(tmp_path: Path, preset: str) -> None:
+    found = run_config(make_config(preset=preset, assignments=SMALL), out=tmp_path / "run")
+    federation = found.simulation.federation
+    plan = federation.plan
     assert isinstance(plan.update, DistributedGaussian) and plan.update.unit == "record"
-    assert isinstance(plan.prototypes, LocalGaussian) and isinstance(plan.prototypes.inner, BFVSum)
+    if preset == "digits-encrypted":
+        assert isinstance(plan.prototypes, LocalGaussian) and isinstance(plan.prototypes.inner, BFVSum)
+    else:  # one secure sum, one set of trips
+        assert isinstance(plan.prototypes, DistributedGaussian) and plan.prototypes.unit == "record"
+        assert federation.seat_of("prototypes") == "update"
+    assert plan.prototypes.clip_norm == federation.prototype_bound.clip_norm  # type: ignore[union-attr]
     claim = found.summary["privacy"]["record"]
     assert 7.9 < claim["epsilon"] <= 8.0 and claim["relation"] == "add/remove"
     assert found.summary["privacy"]["client"]["epsilon"] is None
@@ -384,8 +391,9 @@ def test_the_preset_protects_every_channel_at_its_epsilon(tmp_path: Path) -> Non
         ({"privacy": {"sampling_probability": 0.5}}, "sampling_probability=1"),
         ({"pullback": "server"}, "pullback='client'"),
         ({"rethreshold": True}, "rethreshold"),
-        ({"protections": {"update": "dp-sgd"}}, "set both"),
-        ({"protections": {"prototypes": "distributed-gaussian"}}, "does not keep"),
+        ({"protections": {"update": "dp-sgd", "prototypes": "bfv"}}, "set both"),
+        ({"protections": {"update": "dp-sgd", "prototypes": "distributed-gaussian"}}, "set both"),
+        ({"protections": {"prototypes": "distributed-skellam"}}, "leave it at auto"),
         ({"protections": {"prototypes": "plain"}}, "does not keep"),
         ({"protections": {"prototypes": "secagg"}}, "does not keep"),
     ],

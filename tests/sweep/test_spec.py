@@ -134,7 +134,11 @@ def test_layers_go_from_preset_to_axes() -> None:
     sweep = sweep_of(WHOLE)
     found = sweep.config({"privacy.epsilon": "2.5", "guarantee": "one", "budgets": "[1.0, 0.25]"}, 5)
     assert found.privacy is not None and found.privacy.epsilon == 2.5 and found.seed == 5
-    assert found.protections.prototypes == "bfv" and found.evaluate_every == 9 and found.server.momentum == 0.5
+    assert (
+        found.protections.update == "distributed-gaussian"
+        and found.evaluate_every == 9
+        and found.server.momentum == 0.5
+    )
     assert found.budgets == (1.0, 0.25)
     assert sweep.config({"reference": "open"}, 3).privacy is None
 
