@@ -62,6 +62,7 @@ from framp_private.training import Options as Options
 from framp_private.training import Run as Run
 from framp_private.training import train as train
 from framp_private.transcript import Delivery as Delivery
+from framp_private.reopening import reopened_totals as reopened_totals
 from framp_private.transcript import read_transcript as read_transcript
 from framp_private.wire import decode as decode
 from framp_private.wire import encode as encode

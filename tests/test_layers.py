@@ -42,6 +42,7 @@ LAYERS: dict[str, int] = {
     "engines": 5,
     "evaluation": 6,
     "secure_sums": 6,
+    "reopening": 6,
     "secagg_costs": 6,
     "methods": 6,
     "config": 6,

@@ -13,7 +13,7 @@ from framp_private import FederatedDataset, Federation, Options, train
 from threat_models.auditing import canary_clients, one_run, registration
 from threat_models.auditing.canaries import plant
 from threat_models.auditing.gaussian import epsilon_of, mu_of
-from threat_models.auditing.planted import channel_claims, share_of
+from threat_models.auditing.planted import CHANNELS, channel_claims, share_of
 from threat_models.claims import PrivacyClaim, judge
 from threat_models.errors import AuditError
 from threat_models.facts import DELTA
@@ -40,7 +40,7 @@ def plan_rows(
     why: dict[str, str] = {}
     for channel, claim in claims.items():
         try:
-            if channel not in ("update", "prototypes") or (claim.unit == "client" and channel != "update"):
+            if channel not in CHANNELS or (claim.unit == "client" and channel != "update"):
                 raise AuditError(f"no canaries for one {claim.unit} on this channel: replay and exact epsilon alone")
             held[channel] = _held(federation, channel, claim, canaries)
         except AuditError as error:

@@ -183,6 +183,8 @@ class Client:
         if len(state.descriptor) == 0:
             value = self.federation.describe(self.name, self.data)
             if (noised := self.federation.home_descriptor) is not None:
+                if self.plant is not None:
+                    value = self.plant.value("descriptor", -1, value)
                 released = noised.reveal(noised.protect(value, self.entropy))
                 value = self.federation.descriptor_of(released, self.federation.declared_by(self.name)).numpy()
             state = replace(state, descriptor=value)

@@ -18,6 +18,7 @@ from tests.threat_models.test_mutants import DATA, NAME, _planned, made
 from tests.tiny import tiny_dataset
 from threat_models.auditing import (
     canaries,
+    canary_scores,
     claims_check,
     masks_check,
     noise_check,
@@ -86,7 +87,7 @@ def planted(seed: int) -> bool:
     with_canaries = canaries.plant(federation, "prototypes", 800, seed=seed)
     view, _ = simulated(federation, dataset, plants=with_canaries.clients)
     registered = registration.register(stated, 800, alpha=1e-3)
-    bounds, _ = registration.bounds(stated, registered, canaries.scores(with_canaries, view), with_canaries.coins)
+    bounds, _ = registration.bounds(stated, registered, canary_scores.scores(with_canaries, view), with_canaries.coins)
     return judge(stated, bounds, 1e-3).state == "refuted"
 
 

@@ -4,11 +4,12 @@ A canary is one more record at the largest size that the mechanism admits, along
 
     prototypes    the record (R e_k, class c): its class sum moves by R on one coordinate, its count by w
     update        a gradient, or under shared noise a contribution, of the clip's length on one coordinate
+    descriptor    a record whose encoding is the clip's length on one coordinate
 
 It passes through the real client: added after clipping, before noise and encryption. Coordinates of one client are all
-different, so that canaries do not disturb one another. The auditor is the strongest adversary that the guarantee
-allows: it knows every other record, and takes their sum off what was released. What is left on a canary's coordinate
-is noise, and the canary or not.
+different, and in a sum over clients those of all clients, so that canaries do not disturb one another. The auditor is
+the strongest adversary that the guarantee allows: it knows every other record, and takes their sum off what was
+released. What is left on a canary's coordinate is noise, and the canary or not.
 
 Signs alternate over rounds, so that canaries do not push the model one way; they enter no test set.
 """
@@ -21,17 +22,13 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
-from scipy.special import logsumexp
-from scipy.stats import binom
 from torch import Tensor
 
-from framp_private import Federation, PlainSum, decayed
-from threat_models.attacks.updates import unweighted
-from threat_models.errors import AuditError, NotInView
+from framp_private import Federation, PlainSum
+from threat_models.errors import AuditError
 from threat_models.facts import PublicFacts, sampling_of
-from threat_models.view import View
 
-CanaryChannel = Literal["prototypes", "update"]
+CanaryChannel = Literal["prototypes", "update", "descriptor"]
 
 
 @dataclass(eq=False)
@@ -120,56 +117,84 @@ def plant(federation: Federation, channel: CanaryChannel, count: int, *, seed: i
     rng = np.random.default_rng(seed)
     if channel == "prototypes":
         return _in_prototypes(federation, count, rng)
+    if channel == "descriptor":
+        return _in_descriptor(federation, count, rng)
+    return _in_update(federation, count, rng)
+
+
+def summed(federation: Federation | PublicFacts, channel: CanaryChannel) -> bool:
+    """Whether a channel's values are seen in a sum over clients alone."""
+    return channel != "descriptor" and not isinstance(federation.plan.protection(channel).carrier, PlainSum)
+
+
+def _in_update(federation: Federation, count: int, rng: np.random.Generator) -> Canaries:
     holders = [name for name, budget in federation.budgets.items() if budget == 1.0]
     if not holders:
         raise AuditError("no client has the whole network (budget 1): canaries on the update channel need one")
     size, stepwise = _update_bound(federation)
-    n = federation.network.n_parameters
-    shared = federation.secure  # one sum for all: coordinates must differ between clients too
-    order = rng.permutation(n)
+    dealt = _dealt(np.arange(federation.network.n_parameters), holders, count, summed(federation, "update"), rng)
     made = {}
-    for place, name in enumerate(holders):
-        share = min(n // len(holders) if shared else n, -(-count // len(holders)))
-        places = order[place * share : (place + 1) * share] if shared else rng.permutation(n)[:share]
+    for name, places in dealt.items():
         coins = rng.random(len(places)) < 0.5
-        sampling = sampling_of(federation.trainer) if stepwise else 1.0
         made[name] = ClientCanaries(
             "update",
             places,
             size,
             coins,
             np.zeros(0, int),
-            sampling=sampling,
+            sampling=sampling_of(federation.trainer) if stepwise else 1.0,
             stepwise=stepwise,
             generator=np.random.default_rng(rng.integers(2**63)),
         )
-    if shared:  # what the others put into the sum is known to the auditor too, and comes off
-        nothing = (np.zeros(0, int), size, np.zeros(0, bool), np.zeros(0, int))
-        made |= {name: ClientCanaries("update", *nothing) for name in federation.budgets if name not in made}
-    return Canaries("update", made)
+    return _with_others(federation, "update", made)
 
 
 def _in_prototypes(federation: Federation, count: int, rng: np.random.Generator) -> Canaries:
     bound, network = federation.prototype_bound, federation.network
     if not federation.aligns or bound is None:
         raise AuditError("prototypes are not noised in this run: there is no claim on them to audit")
-    if not isinstance(federation.plan.protection("prototypes").carrier, PlainSum):
-        raise AuditError("a masked or encrypted sum shows no client's class sums: parts of the client are replayed")
     width = network.feature_dim + 1
     free = np.array([row * width + k for row in range(network.n_classes) for k in range(network.feature_dim)])
-    share = min(len(free), -(-count // len(federation.budgets)))
+    dealt = _dealt(free, list(federation.budgets), count, summed(federation, "prototypes"), rng)
     made = {}
-    for name in federation.budgets:
-        places = rng.permutation(free)[:share]
-        made[name] = ClientCanaries(
-            "prototypes",
-            places,
-            bound.feature_norm,
-            rng.random(share) < 0.5,
-            places // width * width + width - 1,
-            bound.count_weight,
-        )
-    return Canaries("prototypes", made)
+    for name, places in dealt.items():
+        coins, counts = rng.random(len(places)) < 0.5, places // width * width + width - 1
+        made[name] = ClientCanaries("prototypes", places, bound.feature_norm, coins, counts, bound.count_weight)
+    return _with_others(federation, "prototypes", made)
+
+
+def _in_descriptor(federation: Federation, count: int, rng: np.random.Generator) -> Canaries:
+    noised = federation.plan.descriptor
+    clip = getattr(noised, "clip_norm", None)
+    if noised is None or clip is None or not federation.personalised:
+        raise AuditError("no descriptor is noised in this run: there is no claim on it to audit")
+    free = np.arange(federation.descriptor.size(federation.network))
+    dealt = _dealt(free, list(federation.budgets), count, False, rng)
+    made = {}
+    for name, places in dealt.items():
+        coins = rng.random(len(places)) < 0.5
+        made[name] = ClientCanaries("descriptor", places, float(clip), coins, np.zeros(0, int))
+    return Canaries("descriptor", made)
+
+
+def _dealt(
+    free: np.ndarray, holders: list[str], count: int, together: bool, rng: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """Each holder's coordinates among those that are free; `together` no two holders have one in common."""
+    order, each = rng.permutation(free), -(-count // len(holders))
+    share = min(len(free) // len(holders) if together else len(free), each)
+    if together:
+        return {name: order[place * share : (place + 1) * share] for place, name in enumerate(holders)}
+    return {name: rng.permutation(free)[:share] for name in holders}
+
+
+def _with_others(federation: Federation, channel: CanaryChannel, made: dict[str, ClientCanaries]) -> Canaries:
+    """In a sum over clients what those without canaries put in is known to the auditor too, and comes off."""
+    if summed(federation, channel):
+        size = next(iter(made.values())).size
+        nothing = (np.zeros(0, int), size, np.zeros(0, bool), np.zeros(0, int))
+        made |= {name: ClientCanaries(channel, *nothing) for name in federation.budgets if name not in made}
+    return Canaries(channel, made)
 
 
 def _update_bound(federation: Federation) -> tuple[float, bool]:
@@ -180,87 +205,3 @@ def _update_bound(federation: Federation) -> tuple[float, bool]:
     if trainer.record_bound is not None:
         return float(trainer.record_bound), False
     raise AuditError("the update channel has no bound on one record: canaries need one to be sized by")
-
-
-def scores(canaries: Canaries, view: View) -> np.ndarray:
-    """(m,) `scores_by_round` after the last round."""
-    return list(scores_by_round(canaries, view).values())[-1]
-
-
-def scores_by_round(canaries: Canaries, view: View) -> dict[int, np.ndarray]:
-    """rounds done -> (m,) how much of each canary is in what was released so far, in units of its size.
-
-    Without sampling and with noise of multiplier z in each of T rounds: N(0, T z^2) out, N(T, T z^2) in. With sampling
-    the score of a round is its log likelihood ratio.
-
-    Raises:
-        NotInView: the view holds neither single values nor totals of the channel.
-    """
-    summed = view.facts.secure and canaries.channel == "update"
-    released = _totals(canaries, view) if summed else _single(canaries, view)
-    total = {name: np.zeros(len(each.places)) for name, each in canaries.clients.items()}
-    after = {}
-    for round_index in sorted({place for place, _ in released}) or [0]:
-        for name, each in canaries.clients.items():
-            if (value := released.get((round_index, name))) is not None:
-                found = each.sign(round_index) * value[each.places] / each.size
-                total[name] = total[name] + (_likelihood_ratio(found, view.facts) if each.sampling < 1 else found)
-        after[round_index + 1] = np.concatenate(list(total.values()))
-    return after
-
-
-def _single(canaries: Canaries, view: View) -> dict[tuple[int, str], np.ndarray]:
-    """(round, client) -> released minus background."""
-    found = {}
-    if canaries.channel == "prototypes":
-        bound = view.facts.prototype_bound
-        weight = bound.count_weight if bound is not None else 1.0
-        for upload in view.class_sums():
-            if (each := canaries.clients.get(upload.client)) is not None:
-                value = np.c_[upload.sums, upload.counts * weight].reshape(-1)
-                found[upload.round_index, upload.client] = value - each.backgrounds[upload.round_index]
-        return found
-    for update in view.updates():
-        each = canaries.clients.get(update.client)
-        if each is not None and update.round_index in each.backgrounds:
-            rate = _public_rate(view.facts, update.client, update.round_index)
-            if getattr(view.facts.trainer, "fiarse", False):
-                delta = unweighted(view.facts.network, update)
-            else:
-                delta = update.delta
-            value = delta.double().numpy() / rate
-            found[update.round_index, update.client] = value - each.backgrounds[update.round_index]
-    return found
-
-
-def _public_rate(facts: PublicFacts, client: str, round_index: int) -> float:
-    """What DP-SGD multiplies a noised sum by: rate times decay over the expected batch."""
-    trainer, progress = facts.trainer, facts.progress(round_index)
-    if getattr(trainer, "momentum", 0.0):
-        raise AuditError("momentum mixes the steps of a round: audit with momentum=0")
-    batch = trainer.sampling_probability * facts.declared_by(client)
-    return float(trainer.learning_rate * decayed(trainer.decay, progress) / batch)
-
-
-def _totals(canaries: Canaries, view: View) -> dict[tuple[int, str], np.ndarray]:
-    """The opened total of each round minus everybody's background, for every client that holds canaries."""
-    found = {}
-    for round_index, total in view.totals().items():
-        asked = {name: each for name, each in canaries.clients.items() if round_index in each.backgrounds}
-        rest = sum(each.backgrounds[round_index][: len(total)] for each in asked.values())
-        for name in asked:
-            found[round_index, name] = total - rest
-    if not found:
-        raise NotInView("no total of the update channel can be read from what was sent")
-    return found
-
-
-def _likelihood_ratio(score: np.ndarray, facts: PublicFacts) -> np.ndarray:
-    """log p(score | in) - log p(score | out) for a round of Poisson-sampled steps, k of which had the canary.
-
-    log sum_k Bin(k; steps, q) exp((2 k y - k^2) / (2 steps z^2)): better than the plain sum.
-    """
-    trainer = facts.trainer
-    steps, q, z = trainer.steps, trainer.sampling_probability, trainer.noise_multiplier
-    k = np.arange(steps + 1)[:, None]
-    return np.asarray(logsumexp(binom.logpmf(k, steps, q) + (2 * k * score - k**2) / (2 * steps * z**2), axis=0))

@@ -11,10 +11,22 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from framp_private import FederatedDataset, Federation, Options, Run, RunFolder, channel_costs, read_transcript, train
+from framp_private import (
+    FederatedDataset,
+    Federation,
+    Options,
+    Run,
+    RunFolder,
+    channel_costs,
+    read_transcript,
+    reopened_totals,
+    train,
+)
+from framp_private.errors import PlanError
 from threat_models.adversaries import HonestServer
 from threat_models.auditing import canary_clients, registration
-from threat_models.auditing.canaries import Canaries, CanaryChannel, ClientCanaries, plant, scores_by_round
+from threat_models.auditing.canaries import Canaries, CanaryChannel, ClientCanaries, plant
+from threat_models.auditing.canary_scores import Opened, scores_by_round
 from threat_models.auditing.claims_check import gaussian
 from threat_models.auditing.mislabelled import Mislabelled, mislabel
 from threat_models.claims import Bound, PrivacyClaim, Verdict, judge
@@ -91,7 +103,7 @@ def audit_channels(
     audits: dict[str, ChannelAudit] = {}
     for place, (channel, claim) in enumerate(claims.items()):
         try:
-            if channel not in ("update", "prototypes") or claim.unit != "record":
+            if channel not in CHANNELS or claim.unit != "record":
                 raise AuditError(f"no canaries for one {claim.unit} on this channel")
             planted[channel] = plant(federation, _checked(channel), canaries, seed=seed + place)
         except AuditError as error:
@@ -106,9 +118,9 @@ def audit_channels(
     registered = {
         name: registration.register(claims[name], len(each.coins), alpha=share) for name, each in planted.items()
     }
-    view, run = _run(federation, black.dataset if black is not None else dataset, planted, on_round)
+    view, opened, run = _run(federation, black.dataset if black is not None else dataset, planted, on_round)
     for channel, each in planted.items():
-        audits[channel] = _judged(claims[channel], each, registered[channel], view, share, federation)
+        audits[channel] = _judged(claims[channel], each, registered[channel], view, opened, share, federation)
     ordered = {name: audits[name] for name in claims}
     if black is not None and whole is not None:
         ordered["released models"] = _black_box(whole, black, federation, run, share)
@@ -150,9 +162,13 @@ def _black_box(claim: PrivacyClaim, black: Mislabelled, federation: Federation, 
     return ChannelAudit(claim, tuple(found), judge(claim, found, alpha), tuple(refused), about)
 
 
+CHANNELS: tuple[CanaryChannel, ...] = ("update", "prototypes", "descriptor")
+"""That can hold canaries."""
+
+
 def _checked(channel: str) -> CanaryChannel:
-    assert channel in ("update", "prototypes")
-    return channel  # type: ignore[return-value]
+    assert channel in CHANNELS
+    return channel
 
 
 def _run(
@@ -160,7 +176,7 @@ def _run(
     dataset: FederatedDataset,
     planted: Mapping[str, Canaries],
     on_round: Callable[[int, int], None],
-) -> tuple[View, Run]:
+) -> tuple[View, Opened, Run]:
     plants = {
         name: _Together([each.clients[name] for each in planted.values() if name in each.clients])
         for name in federation.budgets
@@ -175,7 +191,23 @@ def _run(
         )
         run = train(federation, dataset, out=out, options=options)
         log = list(read_transcript(RunFolder(out).transcript))
-    return View.of(HonestServer(), federation, log), run
+    view = View.of(HonestServer(), federation, log)
+    made = run.simulation.federation
+    try:
+        totals = {(at, str(channel)): value for (at, channel), value in reopened_totals(made, log).items()}
+    except PlanError:  # values are seen singly
+        totals = {}
+    return view, Opened(totals, _descriptors(run, view)), run
+
+
+def _descriptors(run: Run, view: View) -> dict[str, np.ndarray]:
+    """client -> its noised sum of encodings: as it was sent, or as the client keeps it."""
+    federation = run.simulation.federation
+    if federation.home_descriptor is None:
+        return view.descriptors() if "descriptor" in federation.channels else {}
+    states = run.simulation.engine.states
+    kept = {name: state.descriptor for name, state in states.items() if len(state.descriptor)}
+    return {name: value.astype(np.float64) * federation.declared_by(name) for name, value in kept.items()}
 
 
 def _judged(
@@ -183,19 +215,20 @@ def _judged(
     planted: Canaries,
     registered: registration.Registration,
     view: View,
+    opened: Opened,
     alpha: float,
     federation: Federation,
 ) -> ChannelAudit:
     about = {"count": len(planted.coins), "digest": planted.digest, "holders": planted.holders}
     try:
-        by_round = scores_by_round(planted, view)
+        by_round = scores_by_round(planted, view, opened)
         found = list(by_round.values())[-1]
         bounds, refused = registration.bounds(claim, registered, found, planted.coins)
     except (NotInView, AuditError) as error:
         return ChannelAudit(claim, refused=(f"canaries cannot be scored: {error}",), canaries=about)
     verdict = judge(claim, bounds, alpha)
     curve = _by_count(claim, planted.coins, found, alpha)
-    spent = _by_round(federation, planted, by_round, claim.delta, alpha)
+    spent = _by_round(federation, planted, by_round, claim.delta, alpha) if planted.channel != "descriptor" else ()
     return ChannelAudit(claim, tuple(bounds), verdict, tuple(refused), about, curve, spent)
 
 
