@@ -29,6 +29,7 @@ from threat_models.auditing.replay import Finding, bounds
 from threat_models.claims import PrivacyClaim, Verdict, judge
 from threat_models.errors import AuditError, NotInView, NotResolvable
 from threat_models.results import Result, shared
+from threat_models.summing_up import sentence
 from threat_models.trials import Subject, attack_run, chosen, facts_of
 from threat_models.trials.inversion import pictures
 from threat_models.trials.released import LEAST
@@ -112,15 +113,17 @@ class AuditReport:
                     "by_round": [[done, spent, _finite(value)] for done, spent, value in each.by_round],
                 }
             )
+        attacks = [result.as_row() for result in self.results]
         return {
             "schema": SCHEMA,
+            "summary": sentence({"claims": claims, "attacks": attacks}),
             "version": __version__,
             "versions": {"python": platform.python_version(), "numpy": np.__version__, "torch": torch.__version__},
             "threshold_strategy": "numbers of guesses registered from the claim before any score was seen",
             "source": self.source,
             "plan": asdict(self.plan),
             "claims": claims,
-            "attacks": [result.as_row() for result in self.results],
+            "attacks": attacks,
             "findings": [asdict(finding) for finding in self.findings],
             "facts": dict(self.facts),
             "notes": list(self.notes),

@@ -10,12 +10,14 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from threat_models.summing_up import LEGEND
+
 WIDTH = 80
 _COLOURS = {"refuted": "bold red", "violation": "bold red", "open": "yellow", "unclear": "yellow", "bounded": "green"}
 
 
 def audit_table(rows: Mapping[str, Any], folder: Path) -> RenderableType:
-    """Claims with their states, then attacks, then findings."""
+    """What was found in a sentence, claims with their states, attacks with a legend, then findings."""
     claims = _table("claims", ("claim", "epsilon", "lower bound", "state"))
     for row in rows["claims"]:
         name = row.get("channel", f"run, one {row['unit']}")
@@ -29,7 +31,9 @@ def audit_table(rows: Mapping[str, Any], folder: Path) -> RenderableType:
             row["words"].split(",")[0] if row["id"] in ("A1", "C5", "E1") and row["value"] is not None else row["asset"]
         )
         attacks.add_row(row["id"], row["adversary"].split()[-1], asset, row["statistic"], *_figures(row), leak)
-    parts: list[RenderableType] = [claims, attacks]
+    found_ = Text(rows.get("summary", ""), style="bold")
+    meanings = Text("; ".join(f"{leak}: {words}" for leak, words in LEGEND.items()), style="dim")
+    parts: list[RenderableType] = [found_, claims, attacks, meanings]
     if rows["findings"]:
         found = _table("findings", ("check", "channel", "what"))
         for row in rows["findings"]:

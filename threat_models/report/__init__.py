@@ -9,6 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from threat_models.catalogue import CATALOGUE
 from threat_models.report import figures
+from threat_models.summing_up import LEGEND
 
 
 def render(rows: Mapping[str, Any]) -> str:
@@ -28,6 +29,7 @@ def render(rows: Mapping[str, Any]) -> str:
     environment.filters["bound"] = lambda value: value if isinstance(value, str) else f"{value:.3f}"
     return environment.get_template("template.html").render(
         rows=rows,
+        legend=LEGEND,
         run=rows["claims"][0],
         channels=rows["claims"][1:],
         matrix=leak_matrix(rows),
