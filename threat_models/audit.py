@@ -28,6 +28,7 @@ from threat_models.auditing.planted import ChannelAudit, audit_channels
 from threat_models.auditing.replay import Finding, bounds
 from threat_models.claims import PrivacyClaim, Verdict, judge
 from threat_models.errors import AuditError, NotInView, NotResolvable
+from threat_models.protocol import check_protocol
 from threat_models.results import Result, shared
 from threat_models.summing_up import sentence
 from threat_models.trials import Subject, attack_run, chosen, facts_of
@@ -166,6 +167,7 @@ def run_audit(
     results = shared(attack_run(subject, plan.attacks, attacked), plan.alpha / 4)
     channels, facts, notes = _with_canaries(subject, claim, plan, on_stage)
     findings = list(claims_check.check_claim(subject.facts, claim)) if math.isfinite(claim.epsilon) else []
+    findings += check_protocol(subject.facts, subject.dataset, folder=subject.folder, seed=plan.seed)
     notes += _unchecked(subject, claim)
     if masks_check.masked(subject.facts):
         findings += masks_check.check_masks(subject.server, alpha=plan.alpha / 16)

@@ -46,6 +46,9 @@ _REQUIRES: dict[str, tuple[Capability, ...]] = {
     "D": ("own_records",),
     "D5": ("uploads",),
     "E": ("released_models",),
+    "G": ("sends",),
+    "G5": ("released_models",),
+    "G6": (),
 }
 """By family, or by attack where it needs something else."""
 
@@ -109,6 +112,13 @@ CATALOGUE: tuple[Attack, ...] = (
     Attack("F4", "mislabelled records", OPERATOR, "black-box membership", RUN, "LOSS of records with false labels", "arXiv 2305.08846", "one run", "bound over 0", "bound far under the claim"),
     Attack("F5", "mechanism-level audit", OPERATOR, "noise scale", RUN, "many replies, one round's claim", "this project", "milliseconds a reply", "unbounded", "bound under the claim"),
     Attack("F6", "grey-box replay", OPERATOR, "sensitivity, draws", RUN, "same draws, neighbouring records", "arXiv 2602.17454", "seconds", "findings", "no finding"),
+    Attack("G1", "phantom survivors", BAD, "one sum over too few", RUN, "members who sent nothing, called survivors", "this project", "one crafted round", "a sum under the threshold", "no finding: signatures are counted"),
+    Attack("G2", "chosen neighbourhood", BAD, "one client's shares", RUN, "only the server's own clients' keys came", "arXiv 2006.06040", "one crafted round", "every share of a victim", "no finding: keys of a quorum, neighbours drawn by clients"),
+    Attack("G3", "split models", BAD, "one group's update", RUN, "a model for each group, a sum over each", "arXiv 2111.07380", "two crafted rounds", "sums over groups", "no finding: masks stand on the request, one quorum a round"),
+    Attack("G4", "replaced context", BAD, "encrypted value", RUN, "the server's own context, in three ways", "this project", "a context", "every value", "no finding: the pinned hash"),
+    Attack("G5", "unpaid models", USER, "descriptor", RUN, "models of clients that never took part", "this project", "none", "a fresh descriptor at each load", "no finding: refused"),
+    Attack("G6", "run-folder thief", USER, "what a run leaves behind", RUN, "counts, hashes, keys, descriptors, modes", "this project", "a search", "exact class counts", "no finding: two folders"),
 )
 # fmt: on
-"""By adversary: A honest server, B malicious server, C curious client, D coalitions, E users, F the operator's audit."""
+"""By adversary: A honest server, B malicious server, C curious client, D coalitions, E users, F the operator's audit, G parties
+that do not follow the protocol, played against the installed code."""

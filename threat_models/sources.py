@@ -37,7 +37,13 @@ def subject_of_folder(folder: Path, data_root: Path | None = None) -> tuple[Subj
     released = {name: run.weights(name).weights.numpy() for name in setup.dataset.clients}
     named = make_config(assignments=files.config())
     subject = Subject(
-        setup.federation, setup.dataset, log, released, natural=not _made_up(named), accuracy=_accuracy(summary)
+        setup.federation,
+        setup.dataset,
+        log,
+        released,
+        natural=not _made_up(named),
+        accuracy=_accuracy(summary),
+        folder=folder,
     )
     return subject, claim_of(subject, summary["privacy"])
 

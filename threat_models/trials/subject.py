@@ -35,7 +35,7 @@ class Subject:
 
     natural: whether clients are sites of their own, whose records differ by more than their mix of classes.
     references: how many models the auditor trains itself, to hold released ones against. accuracy: the run's own, local
-    mean, where it is known.
+    mean, where it is known. folder: the run's, where it has one.
     """
 
     facts: Federation
@@ -45,6 +45,7 @@ class Subject:
     natural: bool = False
     references: References = References()
     accuracy: float | None = None
+    folder: Path | None = None
 
     @cached_property
     def server(self) -> View:
