@@ -188,7 +188,15 @@ def federation_of(
         silenced = _silenced(config, wanted.unit if wanted.protects == "nodes" else wanted.protects)
         asked = Asked(config.clients_per_round or len(declared), len(declared), config.cohorts)
         private = privatise(
-            method, network, wanted, config.rounds, declared, asked, graph=graph, secure=_secure(config)
+            method,
+            network,
+            wanted,
+            config.rounds,
+            declared,
+            asked,
+            graph=graph,
+            secure=_secure(config),
+            served=config.protections.descriptor == "local-gaussian",
         )
         method, plan, bound = private.method, private.plan, private.prototype_bound
         plan, preparation = replace(plan, **dict.fromkeys(silenced)), private.preparation
@@ -225,12 +233,16 @@ _FITTING: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "client": {
         "update": ("central-gaussian", *IN_SHARES),
         "prototypes": ("central-gaussian", *IN_SHARES),
-        "descriptor": (),
+        "descriptor": ("local-gaussian",),
     },
     "edges": {"update": (), "prototypes": (), "descriptor": ()},
     "nothing": {"update": ("dp-sgd",), "prototypes": ("plain",), "descriptor": ("plain",)},
 }
-"""By what is protected, the protections that keep the guarantee on each channel; `auto` means the first."""
+"""By what is protected, the protections that keep the guarantee on each channel; `auto` means the first.
+
+But not for a client's descriptor, which stays home: there `auto` leaves it as it is, and the models that clients are
+served outside of the guarantee.
+"""
 
 
 def _silenced(config: Config, protected: str) -> list[str]:

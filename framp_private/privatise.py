@@ -85,9 +85,11 @@ def privatise(
     *,
     graph: bool,
     secure: Secure | None = None,
+    served: bool = False,
 ) -> Privatised:
     """A method with noise on every channel, at the wanted (epsilon, delta) for each record or each client.
 
+    `served`: for whole clients, noise the descriptor as well, so that the models that clients are served are covered.
     For records each round counts as if every client took part in it. Raises `ConfigError` for what has no such
     guarantee, and `PrivacyParameterError` where no noise in reach meets the budget.
     """
@@ -98,7 +100,7 @@ def privatise(
         raise ConfigError("privacy.unit='client' is not available for graphs: use 'record', which protects nodes")
     if graph and secure is not None:
         raise ConfigError("noise that clients share is not available for graphs: leave protections.update at auto")
-    channels = dict(releases(method, network, wanted, rounds, shared=secure is not None))
+    channels = dict(releases(method, network, wanted, rounds, shared=secure is not None, served=served))
     if wanted.unit == "client":
         if secure is None:
             return _client_level(method, wanted, channels, budget, declared, asked)
@@ -172,22 +174,24 @@ def _client_noise(channels: Mapping[str, Releases], budget: Budget, asked: Asked
     """Noise multipliers of client-level channels.
 
     One sample of clients feeds all channels of a round, so they are calibrated as one release of multiplier z, which is
-    then shared out: z_c = z / sqrt(share_c).
+    then shared out: z_c = z / sqrt(share_c). A descriptor is released once, by every client that takes part at all.
     """
     if asked.cohort >= asked.clients:
         return calibrate(budget, channels)
-    first = next(iter(channels.values()))
+    rounds = {name: each for name, each in channels.items() if name != "descriptor"}
+    once = {name: each for name, each in channels.items() if name == "descriptor"}
+    first, total = next(iter(rounds.values())), sum(each.share for each in rounds.values())
     joint = Releases(
         first.count,
-        1.0,
+        total,
         asked.cohort / asked.clients,
-        sum(each.noise_values for each in channels.values()),
+        sum(each.noise_values for each in rounds.values()),
         (asked.cohort, asked.clients) if asked.cohorts == "fixed" else None,
     )
     relation: Relation = "replace-one" if asked.cohorts == "fixed" else "add/remove"
-    found = calibrate(budget, {"all": joint}, relation)
-    total = sum(each.share for each in channels.values())
-    shared = {name: found.multipliers["all"] * (total / each.share) ** 0.5 for name, each in channels.items()}
+    found = calibrate(budget, {"all": joint, **once}, relation)
+    shared = {name: found.multipliers["all"] * (total / each.share) ** 0.5 for name, each in rounds.items()}
+    shared |= {name: found.multipliers[name] for name in once}
     return replace(found, multipliers=shared, channel_epsilons={})
 
 
@@ -214,13 +218,20 @@ def _client_level(
     if "prototypes" in noise:
         prototypes = CentralGaussian(wanted.prototype_clip_norm, noise["prototypes"], inner)
     plan = Plan(
-        descriptor=None,
+        descriptor=_of_whole_clients(wanted, noise),
         update=CentralGaussian(wanted.clip_norm, noise["update"], inner, adaptive),
         prototypes=prototypes,
         metrics=None,
     )
     bound = PrototypeBound(wanted.prototype_clip_norm / largest, wanted.count_share) if "prototypes" in noise else None
     return Privatised(method, plan, bound, found)
+
+
+def _of_whole_clients(wanted: PrivacyConfig, noise: Mapping[str, float]) -> LocalGaussian | None:
+    """What noises a descriptor for whole clients, where it was asked for."""
+    if "descriptor" not in noise:
+        return None
+    return LocalGaussian(wanted.descriptor_clip_norm, noise["descriptor"], unit="client")
 
 
 def _distributed(
@@ -247,11 +258,11 @@ def _distributed(
     def exact(each: Releases) -> Releases:
         return replace(each, noise_values=0, mechanism=lambda z: made(1.0, z).event(names, each.noise_values).mechanism)
 
-    found = calibrate(budget, {name: exact(each) for name, each in channels.items()})
+    found = calibrate(budget, {name: exact(each) if name != "descriptor" else each for name, each in channels.items()})
     noise = found.multipliers
     aligned = "prototypes" in noise
     plan = Plan(
-        descriptor=None,
+        descriptor=_of_whole_clients(wanted, noise),
         update=made(wanted.clip_norm, noise["update"]),
         prototypes=made(wanted.prototype_clip_norm, noise["prototypes"]) if aligned else None,
         metrics=None,
@@ -325,9 +336,18 @@ def _carried(carrier: PlainSum | EncryptedSum, noised: LocalGaussian, records: i
 
 
 def releases(
-    method: Method, network: TargetNetwork, wanted: PrivacyConfig, rounds: int, *, shared: bool = False
+    method: Method,
+    network: TargetNetwork,
+    wanted: PrivacyConfig,
+    rounds: int,
+    *,
+    shared: bool = False,
+    served: bool = False,
 ) -> Mapping[str, Releases]:
-    """What each channel in use will release in a run of so many rounds; `shared` where clients share noise."""
+    """What each channel in use will release in a run of so many rounds.
+
+    shared: clients share noise. served: see `privatise`.
+    """
     split = wanted.split
     if wanted.unit == "client" or shared:
         used: dict[str, Releases] = {"update": Releases(rounds, split.update, noise_values=network.n_parameters)}
@@ -337,6 +357,6 @@ def releases(
     if method.trainer.alignment.weight:
         size = network.n_classes * (network.feature_dim + 1)
         used["prototypes"] = Releases(rounds, split.prototypes, noise_values=size)
-    if method.hypernetwork is not None and (method.pullback is Pullback.SERVER or wanted.unit == "record"):
+    if method.hypernetwork is not None and (method.pullback is Pullback.SERVER or wanted.unit == "record" or served):
         used["descriptor"] = Releases(1, split.descriptor, noise_values=method.descriptor.size(network))
     return used

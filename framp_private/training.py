@@ -92,7 +92,8 @@ class Run:
         known = {**dataset.clients, **(dataset.unseen if self.simulation.exchanges else {})}
         if client not in known:
             raise RunError(f"client={client!r} has no model in this run: known are {', '.join(known)}")
-        if client in dataset.unseen and self.simulation.federation.record_level:
+        noised = self.simulation.federation.record_level or self.simulation.federation.home_descriptor is not None
+        if client in dataset.unseen and noised:
             raise RunError(
                 f"client={client!r} never enrolled: a model for it takes a release of its descriptor, which no account "
                 "holds; enrol it in a run of its own"

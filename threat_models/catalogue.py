@@ -48,7 +48,7 @@ _REQUIRES: dict[str, tuple[Capability, ...]] = {
     "E": ("released_models",),
     "G": ("sends",),
     "G5": ("released_models",),
-    "G6": (),
+    "G6": ("released_models",),
 }
 """By family, or by attack where it needs something else."""
 

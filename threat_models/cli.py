@@ -177,8 +177,10 @@ def _check_wanted(wanted: list[str] | None) -> None:
     for name in wanted or []:
         if name in known:
             continue
-        if name.startswith("F"):
-            raise typer.BadParameter(f"{name} is part of every audit: canaries and replays, not --attack")
+        if name.startswith(("F", "G")):
+            raise typer.BadParameter(
+                f"{name} is part of every audit, with canaries, replays and crafted parties: not --attack"
+            )
         if name in elsewhere:
             raise typer.BadParameter(f"{name} does not run on a recorded run by itself: see {elsewhere[name]}")
         raise typer.BadParameter(f"{name!r} is no attack and no adversary: `framp-audit attacks` lists them")

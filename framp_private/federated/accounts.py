@@ -21,7 +21,7 @@ from framp_private.privacy.ledger import Ledger
 from framp_private.randomness import Entropy
 
 SERVED = "not the models that clients are served: each is made of its client's own descriptor, and tells it"
-"""What a guarantee for whole clients leaves out: phi is covered, what a client makes of it at home is not."""
+"""What a guarantee for whole clients leaves out where no descriptor is noised: phi is covered, these are not."""
 
 EVERYTHING = "all channels, all rounds"
 """Label of the one row that stands for every release without a guarantee: nothing can make infinity larger."""

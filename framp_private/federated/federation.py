@@ -27,6 +27,7 @@ from framp_private.models.submodel import Moments, SubmodelRule, kept
 from framp_private.models.target import TargetNetwork
 from framp_private.privacy.amplification import Cohorts, joint, over_sample
 from framp_private.privacy.claims import Unit
+from framp_private.privacy.clipping import clip_vector
 from framp_private.privacy.events import Event, Relation
 from framp_private.protections.base import Channel, Interactive, Protection
 from framp_private.protections.homomorphic.messages import KEY_HOLDER
@@ -288,21 +289,30 @@ class Federation:
         return self.declared[client] if self.declared is not None else 1
 
     def describe(self, client: str, data: ClientData) -> np.ndarray:
-        """(d,) what the descriptor channel's protection is given: a mean, or where it is noised a clipped sum."""
+        """(d,) what the descriptor channel's protection is given.
+
+        A mean; where it is noised for single records, a sum of clipped terms; for whole clients, a clipped mean.
+        """
         clip = self._descriptor_clip
-        if clip is not None:
+        if clip is not None and self._descriptor_summed:
             return self.descriptor.clipped_sum(self.network, self.theta_0, data, clip).numpy()
         streams = self.streams.child("descriptor", client)
-        return self.descriptor.compute(self.network, self.theta_0, data, streams).numpy()
+        mean = self.descriptor.compute(self.network, self.theta_0, data, streams).numpy()
+        return mean if clip is None else clip_vector(mean, clip)
 
     def descriptor_of(self, revealed: np.ndarray, declared: int) -> Tensor:
         """(d,) float32 the descriptor from what the channel delivered: a noised sum is divided by the declared size."""
-        divisor = 1 if self._descriptor_clip is None else declared
+        divisor = declared if self._descriptor_summed else 1
         return torch.from_numpy((revealed / divisor).astype(np.float32))
 
     @property
     def _descriptor_clip(self) -> float | None:
         return getattr(self.plan.descriptor, "clip_norm", None)
+
+    @property
+    def _descriptor_summed(self) -> bool:
+        """Whether what is noised is a sum over records, which the declared number divides afterwards."""
+        return self._descriptor_clip is not None and getattr(self.plan.descriptor, "unit", "record") == "record"
 
     def weights(self, phi: Tensor, descriptor: Tensor, budget: float) -> Tensor:
         """(n_parameters,) generated weights for one descriptor and budget, not yet masked."""

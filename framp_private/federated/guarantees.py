@@ -77,6 +77,8 @@ def check_guarantees(facts: Facts) -> None:
         _check_shared_noise(facts)
     if private:
         _check_descriptor(facts, "descriptor" in private)
+    if whole:
+        _check_clients_descriptor(facts)
     if facts.cohorts == "poisson" and not whole:
         raise PlanError(
             "cohorts='poisson' amplifies a guarantee for whole clients, and this run has none: use cohorts='fixed'"
@@ -117,6 +119,24 @@ def _check_descriptor(facts: Facts, sent: bool) -> None:
         raise PlanError(
             f"descriptor.encoder={facts.descriptor.encoder!r} lets one record move all others' vectors: "
             "under a record-level guarantee use 'frozen' or 'labels'"
+        )
+
+
+def _check_clients_descriptor(facts: Facts) -> None:
+    """A client's own descriptor is in the model that it is served; noise on it is for the same unit and relation."""
+    made = facts.home_descriptor
+    if made is None:
+        return
+    event = made.event((), 0)
+    if not event.private or event.unit != "client":
+        raise PlanError(
+            "under a guarantee for whole clients the descriptor is noised for whole clients, or stays as it is: give "
+            "the channel LocalGaussian(..., unit='client'), or None"
+        )
+    if facts.sampled and facts.cohorts == "fixed":
+        raise PlanError(
+            "a sample of fixed size protects by replace-one, and a noised descriptor by add/remove: ask all clients in "
+            "every round, or use cohorts='poisson'"
         )
 
 

@@ -14,6 +14,8 @@ from typing import ClassVar, TypeVar
 import numpy as np
 from dp_accounting import GaussianDpEvent
 
+from framp_private.errors import PrivacyParameterError
+from framp_private.privacy.claims import Unit
 from framp_private.privacy.clipping import check_clip, check_noise
 from framp_private.privacy.events import Event
 from framp_private.privacy.noise import add_gaussian
@@ -42,22 +44,29 @@ class Gaussian(Protection):
 
 @dataclass(frozen=True)
 class LocalGaussian(Gaussian):
-    """Each client adds its own noise to a sum over its records before it leaves: unit record, add/remove.
+    """Each client adds its own noise to a value of its own before it leaves: add/remove of the `unit`.
 
-    Guarantees: adding or removing one record moves the sum by at most `clip_norm` in L2, as long as the sum was
-    formed with `clip_norm` as each record's bound (who forms it asks this value for it); the noise is fresh for each
-    call. It holds against every server. Entries that are not finite leave as noise alone.
+    Guarantees: adding or removing one record moves the value by at most `clip_norm` in L2, as long as it is a sum that
+    was formed with `clip_norm` as each record's bound, or for whole clients was clipped to it (who forms it asks this
+    value for it); the noise is fresh for each call. It holds against every server. Entries that are not finite leave as
+    noise alone.
 
     Args:
-        clip_norm: L2 bound on one record's share of the sum, in (0, inf).
+        clip_norm: L2 bound on one record's share of the sum, or on a client's whole value, in (0, inf).
         noise_multiplier: noise standard deviation over clip_norm, in (0, inf).
-        inner: what carries the noised sum.
+        inner: what carries the noised sum. unit: record, or client.
 
     Raises:
-        PrivacyParameterError: a bound or a multiplier outside its range.
+        PrivacyParameterError: a bound or a multiplier outside its range, or another unit.
     """
 
+    unit: Unit = "record"
     randomised: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.unit not in ("record", "client"):
+            raise PrivacyParameterError(f"unit={self.unit!r} must be 'record' or 'client'")
 
     def protect(self, value: np.ndarray, entropy: Entropy, seat: Seat | None = None) -> bytes:
         """The noised sum; call it once per release."""
@@ -77,7 +86,7 @@ class LocalGaussian(Gaussian):
     def event(self, cohort: Sequence[str], size: int = 0) -> Event:
         """One Gaussian release of `size` values for each client."""
         del cohort
-        return Event(GaussianDpEvent(self.noise_multiplier), "record", noise_values=size)
+        return Event(GaussianDpEvent(self.noise_multiplier), self.unit, noise_values=size)
 
     def server_view(self) -> ServerView:
         """What the inner protection shows, with each value noised."""
