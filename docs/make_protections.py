@@ -29,6 +29,7 @@ from framp_private.protections import (
 PROTECTIONS: tuple[Protection, ...] = (
     PlainSum(),
     LocalGaussian(1.0, 4.0),
+    LocalGaussian(1.0, 4.0, unit="client"),
     PostProcessed(),
     CentralGaussian(1.0, 1.1),
     CentralGaussian(1.0, 1.1, adaptive=AdaptiveClip()),
