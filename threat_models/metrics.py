@@ -134,6 +134,7 @@ def worst_group(
     """The group (class, client) with the largest AUC among those with `least` records on both sides.
 
     Pooled over people, a ROC is calibrated for nobody in particular (arXiv 2605.25819): the worst is named beside it.
+    The largest of many is large by chance, too: it is a name to look at, without an interval, and decides nothing.
     """
     best: dict[str, float | str | None] = {"group": None, "auc": None}
     for group in np.unique(groups):
@@ -163,6 +164,35 @@ def exact_match(guesses: np.ndarray, truth: np.ndarray, *, alpha: float = 0.05) 
     return Estimate(
         hits / count, *clopper_pearson(hits, count, alpha), lambda level: clopper_pearson(hits, count, level)
     )
+
+
+def share(values: np.ndarray, *, alpha: float = 0.05) -> Estimate:
+    """The mean of (n,) values in [0, 1], one a client, with an interval that holds at any n.
+
+    The exact interval of n independent trials: of all values in [0, 1] with one mean those at the ends spread most
+    (Hoeffding 1963, theorem 1), so that it is wide for few clients.
+
+    Raises:
+        AuditError: a value outside [0, 1] or not finite. NotResolvable: there is none.
+    """
+    values = np.asarray(values, float)
+    if len(values) == 0:
+        raise NotResolvable("nobody was looked at")
+    if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1 + 1e-12):
+        raise AuditError("a share lies outside of 0 .. 1")
+    mean, n = float(min(1.0, values.mean())), len(values)
+    return Estimate(mean, *exact_limits(mean, n, alpha), lambda level: exact_limits(mean, n, level))
+
+
+def least(table: np.ndarray, *, seed: int = 0) -> np.ndarray:
+    """(m,) for each column of (n, m) the row of its least value; ties are drawn, and what is no number is the largest.
+
+    No row is preferred for its place: a network that says nothing of anybody names everybody equally often.
+    """
+    values = np.where(np.isnan(table), np.inf, np.asarray(table, float))
+    rng = np.random.default_rng(seed)
+    ties = values == values.min(0)
+    return np.asarray(np.where(ties, rng.random(values.shape), -1.0).argmax(0))
 
 
 def total_variation(first: np.ndarray, second: np.ndarray) -> float:

@@ -15,10 +15,12 @@ from scipy.special import expit, logit
 from scipy.stats import binom, norm, rankdata
 
 from threat_models import metrics
-from threat_models.errors import AuditError
+from threat_models.auditing.one_run import right_guesses
+from threat_models.errors import AuditError, NotResolvable
 from threat_models.metrics import auc, exact_limits
 from threat_models.results import judged, shared
 from threat_models.trials import chosen
+from threat_models.trials.properties import held_out_scores
 
 DRAWS, LEVEL = 2000, 0.025
 MOST = int(binom.isf(1e-4, DRAWS, LEVEL))
@@ -133,3 +135,59 @@ def test_an_attack_that_nobody_knows_is_an_error_and_no_verdict(name: str) -> No
         chosen(Subject(), ["A1", name])  # type: ignore[arg-type]
     assert chosen(Subject(), ["A1"]) == ["A1"]  # type: ignore[arg-type]
     assert metrics.MADE_UP == 3.0
+
+
+SHARES = {
+    "coins": lambda rng, n: (rng.random(n) < 0.3).astype(float),
+    "near one": lambda rng, n: rng.beta(20, 1, n),
+    "two kinds": lambda rng, n: np.where(rng.random(n) < 0.1, 0.0, 1.0),
+    "one value": lambda rng, n: np.full(n, 0.6),
+}
+MEANS = {"coins": 0.3, "near one": 20 / 21, "two kinds": 0.9, "one value": 0.6}
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 20])
+@pytest.mark.parametrize("kind", SHARES)
+def test_a_mean_over_few_clients_has_an_interval_that_holds(kind: str, n: int) -> None:
+    rng, under, over = np.random.default_rng(n), 0, 0
+    for _ in range(DRAWS):
+        found = metrics.share(SHARES[kind](rng, n))
+        under += MEANS[kind] < found.low - 1e-12
+        over += MEANS[kind] > found.high + 1e-12
+    assert under <= MOST and over <= MOST
+
+
+def test_a_mean_of_no_client_or_beyond_one_is_refused() -> None:
+    with pytest.raises(AuditError, match="outside"):
+        metrics.share(np.array([0.5, 1.5]))
+    with pytest.raises(NotResolvable):
+        metrics.share(np.zeros(0))
+
+
+def test_ties_and_what_is_no_number_prefer_nobody() -> None:
+    """Ten rows of which none says anything: each is named one time in ten (binomial, 10^-6 a side)."""
+    limits = binom.ppf([1e-6, 1 - 1e-6], 4000, 0.1)
+    for table in (np.zeros((10, 4000)), np.full((10, 4000), np.nan), np.full((10, 4000), np.inf)):
+        counts = np.bincount(metrics.least(table), minlength=10)
+        assert limits[0] <= counts.min() and counts.max() <= limits[1]
+    some = np.array([[np.nan, 3.0], [2.0, np.nan], [1.0, 1.0]])
+    assert metrics.least(some).tolist() == [2, 2]
+
+
+def test_canaries_that_come_in_some_order_gain_nothing_by_ties() -> None:
+    """All scores are equal, and all that are in come first, or last: half of the guesses are right, and not all."""
+    for coins in (np.arange(1000) < 500, np.arange(1000) >= 500):
+        assert 400 < right_guesses(np.zeros(1000), coins, 1000) < 600  # 6 standard deviations
+
+
+@pytest.mark.parametrize(("with_it", "without"), [(3, 3), (5, 5)])
+def test_scores_of_clients_that_were_held_out_lean_to_no_side(with_it: int, without: int) -> None:
+    """Descriptors of noise: the AUC is one half in the mean (six standard errors), and surely over it in no draw."""
+    rng, has_it = np.random.default_rng(0), np.arange(with_it + without) < with_it
+    found = []
+    for draw in range(60):
+        known = rng.dirichlet(np.full(10, 0.5), len(has_it))
+        found.append(auc(held_out_scores(known, has_it, seed=draw), has_it))
+    values = np.array([each.value for each in found])
+    assert abs(values.mean() - 0.5) < 6 * values.std() / math.sqrt(len(values)) < 0.3
+    assert not any(each.low > 0.5 for each in found)

@@ -15,6 +15,7 @@ from torch import Tensor
 from framp_private import TargetNetwork
 from threat_models.attacks.models import confidence, cosine, gradients, logits_and_features, losses
 from threat_models.errors import NotResolvable
+from threat_models.metrics import least
 from threat_models.view import Update
 
 
@@ -80,7 +81,7 @@ def source_by_loss(network: TargetNetwork, updates: Iterable[Update], x: Tensor,
     last = {update.client: update for update in updates}
     names = list(last)
     table = np.array([losses(network, last[name].trained, x, y) for name in names])
-    return [names[place] for place in table.argmin(0)]
+    return [names[place] for place in least(table)]
 
 
 def source_by_prototype(
@@ -93,4 +94,4 @@ def source_by_prototype(
     """
     names = list(prototypes)
     table = np.array([np.linalg.norm(representations - prototypes[name][labels], axis=1) for name in names])
-    return [names[place] for place in np.where(np.isnan(table), np.inf, table).argmin(0)]
+    return [names[place] for place in least(table)]

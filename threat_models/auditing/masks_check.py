@@ -18,7 +18,7 @@ from threat_models.view import View
 
 
 def check_masks(view: View, *, alpha: float = 1e-6) -> list[Finding]:
-    """Findings on the update channel of a run with secure sums; alpha is shared by all comparisons."""
+    """Findings on the update channel of a run with secure sums; comparisons and uniformity have half of alpha each."""
     vectors = _vectors(view)
     pairs = [("two rounds", a, b) for rounds in vectors.values() for a, b in pairwise(rounds)]
     first = [rounds[0] for rounds in vectors.values() if rounds]
@@ -28,11 +28,11 @@ def check_masks(view: View, *, alpha: float = 1e-6) -> list[Finding]:
         if len(one) != len(other) or len(one) < 64:
             continue
         same = int((one == other).sum())
-        if binom.sf(same - 1, len(one), 1 / 256) < alpha / max(1, len(pairs)):
+        if binom.sf(same - 1, len(one), 1 / 256) < alpha / 2 / max(1, len(pairs)):
             found.append(Finding("masks", "update", f"{words} share {same} of {len(one)} bytes: a mask was used twice"))
             break
     counts = np.bincount(np.concatenate(first), minlength=256) if first else np.zeros(256)
-    if counts.sum() >= 5 * 256 and chisquare(counts).pvalue < alpha:
+    if counts.sum() >= 5 * 256 and chisquare(counts).pvalue < alpha / 2:
         found.append(Finding("masks", "update", "masked bytes are not uniform"))
     return found
 

@@ -110,6 +110,8 @@ def guesses_needed(epsilon: float, alpha: float) -> int:
 def right_guesses(scores: np.ndarray, included: np.ndarray, r: int) -> int:
     """How many of r guesses are right: the r/2 highest scores are guessed in, the r/2 lowest out (r even or odd).
 
+    Ties are in an order drawn apart from the coins, so that canaries which come in some order gain nothing by it.
+
     Args:
         scores: (m,) finite. included: (m,) bool coins.
 
@@ -121,7 +123,8 @@ def right_guesses(scores: np.ndarray, included: np.ndarray, r: int) -> int:
         raise AuditError("scores and coins must be two vectors of one length, and every score finite")
     if not 0 <= r <= len(scores):
         raise AuditError(f"r={r} guesses must lie in 0 .. {len(scores)}, the number of canaries")
-    order = np.argsort(scores, kind="stable")
+    drawn = np.random.default_rng(len(scores)).permutation(len(scores))
+    order = drawn[np.argsort(scores[drawn], kind="stable")]
     highest, lowest = order[len(order) - (r + 1) // 2 :], order[: r // 2]
     return int(included[highest].sum() + (~included[lowest]).sum())
 

@@ -127,7 +127,8 @@ def single_record_classes(subject: Subject) -> Iterator[Result]:
     The adversary is told which classes have one record, and the gallery is of one class and drawn alike: chance is one
     of its size, whatever the upload's selection of classes would have said.
     """
-    view, hits, cosines, sizes = subject.server.adversary.name, [], [], []
+    view, cosines, sizes = subject.server.adversary.name, list[float](), list[int]()
+    hits: list[bool] = []
     for name, (sums, update) in subject.uploads(first=False).items():
         data = subject.dataset.clients[name]
         truth = data.class_counts(subject.facts.network.n_classes).numpy()
@@ -140,7 +141,8 @@ def single_record_classes(subject: Subject) -> Iterator[Result]:
                 continue
             gallery = _representations(subject, update, rows)
             sizes.append(len(rows))
-            hits.append(int(prototypes.nearest(found, gallery).argmax()) == len(rows) - 1)
+            scores = -np.asarray(prototypes.nearest(found, gallery), float)
+            hits.append(int(metrics.least(scores[:, None], seed=len(hits))[0]) == len(rows) - 1)
             own = gallery[-1]
             cosines.append(float(found @ own / max(np.linalg.norm(found) * np.linalg.norm(own), 1e-30)))
     if not hits:
@@ -164,8 +166,7 @@ def label_counts(subject: Subject) -> Iterator[Result]:
     overall = np.mean(list(truth.values()), 0)
     found = np.array([1 - metrics.total_variation(labels.from_counts(last[name]), truth[name]) for name in last])
     blind = float(np.mean([1 - metrics.total_variation(overall, truth[name]) for name in last]))
-    half = 1.96 * found.std() / np.sqrt(len(found))
-    estimate = Estimate(float(found.mean()), float(found.mean() - half), float(min(1.0, found.mean() + half)))
+    estimate = metrics.share(found)
     worst = list(last)[int(found.argmax())]
     yield judged(
         "A5",

@@ -182,9 +182,9 @@ def receive(delivery: Delivery, asked: bytes, state: State, member: Member, term
     near = int((shared & drawn).sum()) + 1
     if not set(delivery.sealed) <= set(state.peers) or near < terms.threshold or not shared[state.index]:
         raise ProtocolError("shares came from strangers, or from too few neighbours: the round is not used")
-    sealing, held = AgreementKey(state.seal_secret), dict(state.held)
+    sealing, held, order = AgreementKey(state.seal_secret), dict(state.held), tuple(member.roster)
     for place, sealed in delivery.sealed.items():
-        if shared[place] and (pair := _unsealed(sealed, place, sealing, state, member)) is not None:
+        if shared[place] and (pair := _unsealed(sealed, place, order[place], sealing, state, member)) is not None:
             held[place] = pair
     # one cheat seals wrong; that most do, or too few on the complete graph, is another round's delivery
     if 2 * (len(held) - 1) < len(delivery.sealed) or (terms.complete and len(held) < terms.threshold):
@@ -273,9 +273,8 @@ def _sealing_key(own: AgreementKey, peer: SignedKeys, context: bytes, sender: st
     return derive(own.agree(peer.seal_key), "secagg share", context, sender.encode(), receiver.encode())
 
 
-def _unsealed(sealed: bytes, sender: int, own: AgreementKey, state: State, member: Member) -> bytes | None:
+def _unsealed(sealed: bytes, sender: int, name: str, own: AgreementKey, state: State, member: Member) -> bytes | None:
     """A pair of shares, packed, or None for one that does not open."""
-    name = tuple(member.roster)[sender]
     try:
         pair = unseal(_sealing_key(own, state.keys(sender), state.context, name, member.name), sealed, state.root)
         SharePair.of(pair)
