@@ -244,4 +244,5 @@ class SecAgg(Protection):
             f"honest-but-curious server, with at most {near:g} of any client's neighbours colluding; of the cohort "
             f"at most {self.corrupt:g} where the server does not follow the protocol"
         )
-        return ServerView("sum", least, trust, ("who took part", "who dropped out and when", "sizes", "times"))
+        metadata = ("who took part", "who dropped out and when", "who shares with whom, drawn by clients at random")
+        return ServerView("sum", least, trust, (*metadata, "sizes", "times"))
