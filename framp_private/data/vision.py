@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from sklearn.datasets import load_digits
-from torchvision.datasets import CIFAR10, CIFAR100
 
 from framp_private.data.base import Schema
 from framp_private.data.partition import Pool
@@ -24,15 +23,18 @@ def digits() -> Pool:
 
 def cifar10(root: Path, download: bool = False) -> Pool:
     """60,000 colour pictures of 32x32 pixels in [-1, 1], ten classes, from `root/cifar-10-batches-py`."""
-    return _cifar("cifar10", CIFAR10, root, download, 10)
+    return _cifar("cifar10", root, download, 10)
 
 
 def cifar100(root: Path, download: bool = False) -> Pool:
     """60,000 colour pictures of 32x32 pixels in [-1, 1], one hundred classes, from `root/cifar-100-python`."""
-    return _cifar("cifar100", CIFAR100, root, download, 100)
+    return _cifar("cifar100", root, download, 100)
 
 
-def _cifar(name: str, reader: type[CIFAR10], root: Path, download: bool, n_classes: int) -> Pool:
+def _cifar(name: str, root: Path, download: bool, n_classes: int) -> Pool:
+    from torchvision.datasets import CIFAR10, CIFAR100  # takes two seconds to import
+
+    reader = {"cifar10": CIFAR10, "cifar100": CIFAR100}[name]
     folder = root / reader.base_folder
     if not folder.is_dir() and not download:
         raise MissingData(

@@ -66,7 +66,12 @@ def test_noise_of_another_unit_or_relation_is_refused() -> None:
     sampled = {**SMALL, **NOISED, "clients_per_round": 6}
     with pytest.raises((PlanError, ConfigError), match="poisson"):
         load_setup(make_config(preset="digits-client-private", assignments=sampled))
-    run = run_config(make_config(preset="digits-client-private", assignments={**sampled, "cohorts": "poisson"}))
+
+
+@pytest.mark.slow
+def test_a_poisson_sample_of_clients_takes_a_noised_descriptor() -> None:
+    settings = {**SMALL, **NOISED, "clients_per_round": 6, "cohorts": "poisson"}
+    run = run_config(make_config(preset="digits-client-private", assignments=settings))
     assert run.summary["privacy"]["client"]["epsilon"] <= 8.0
 
 

@@ -136,6 +136,7 @@ def survive_private(out: Path, kills: int, seed: int) -> None:
     assert epsilon == pytest.approx(ledger.epsilon(1e-5))
 
 
+@pytest.mark.slow
 def test_three_kills_of_a_private_run(tmp_path: Path) -> None:
     survive_private(tmp_path / "run", 3, 0)
 

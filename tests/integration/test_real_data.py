@@ -57,9 +57,10 @@ RUNS = {
 }
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow if name == "cifar10" else ()) for name in RUNS]
-)
+SLOW = ("cifar10", "twitch", "facebook", "facebook sparse")
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in RUNS])
 def test_a_short_run_on_each_kind_of_data(data_root: Path, tmp_path: Path, name: str) -> None:
     config = make_config(assignments={"dataset": name, **SHORT, **RUNS[name]})
     run = run_config(config, out=tmp_path / "run", data_root=data_root)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
+
 import numpy as np
 import pytest
 
 from framp_private import secure_sum
 from framp_private.errors import BelowThreshold, PlanError, PrivacyParameterError, ProtocolError
 from framp_private.protections import PlainSum, SecAgg
+from framp_private.protections.secagg.client import masked, receive
+from framp_private.protections.secagg.messages import Delivery
 from framp_private.protections.secagg.state import Terms
+from framp_private.wire import decode
 from tests.secagg.harness import Round, values_of
 
 DROPS = ("keys", "shares", "masked", "unmask")
@@ -159,3 +165,21 @@ def test_rings_and_thresholds_are_checked_against_the_cohort() -> None:
 def test_twenty_bits_travel_in_two_and_a_half_bytes() -> None:
     case = Round(values_of(4, 1000), SecAgg(ring_bits=20)).until_masked()
     assert {len(vector) for vector in case.vectors.values()} == {2500}
+
+
+def test_the_server_keeps_one_vector_however_many_arrive() -> None:
+    """60 vectors of 400 kB each: between the fifth and the last of them its memory does not grow by one."""
+    case = Round(values_of(60, 100_000))
+    gathering = case.gathering
+    gathering.collect_keys(case.exchange)
+    gathering.collect_shares(case.exchange)
+    gc.collect()
+    tracemalloc.start()
+    held = []
+    for name in case.values:
+        data = gathering.delivery(name)
+        state = receive(decode(data, Delivery), b"the model", case.states[name], case.members[name], case.terms)
+        gathering.add(name, "update", masked(case.values[name], "update", case.ring, state), case.size, case.ring)
+        held.append(tracemalloc.get_traced_memory()[0])
+    tracemalloc.stop()
+    assert held[-1] - held[4] < 400_000

@@ -119,7 +119,7 @@ def test_every_trial_is_spent_once_and_the_whole_is_their_composition(tmp_path: 
     assert again["choosing"]["accounts"] == [account]
 
 
-@pytest.mark.parametrize("kill", ["parent", "interrupt"])
+@pytest.mark.parametrize("kill", ["parent", pytest.param("interrupt", marks=pytest.mark.slow)])
 def test_workers_end_with_their_parent(tmp_path: Path, kill: str) -> None:
     written, out = grid(2), tmp_path / "sweep"
     process = child(written, out, "slow")
@@ -183,6 +183,7 @@ def test_two_commands_that_start_at_once_in_a_new_folder_share_the_work(tmp_path
     assert {trial.state for trial in stored(out, written)} == {"complete"}
 
 
+@pytest.mark.slow
 def test_two_commands_on_one_folder_share_the_work(tmp_path: Path) -> None:
     written, out = grid(12), tmp_path / "sweep"
     first = child(written, out, "shared")

@@ -221,7 +221,10 @@ def test_a_long_error_keeps_its_first_line_and_its_end_and_says_what_was_cut() -
 SERVERS = {"postgresql": postgres, "mariadb": mariadb}
 
 
-@pytest.fixture(scope="module", params=SERVERS)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=pytest.mark.slow if name == "mariadb" else ()) for name in SERVERS],
+)
 def server(request: pytest.FixtureRequest) -> Iterator[str]:
     with SERVERS[request.param]() as url:
         yield url
