@@ -109,7 +109,7 @@ def report(folder: Annotated[Path, typer.Argument(help="A folder with audit.json
     """Show an audit that was made, and draw its page again."""
     path = folder / "audit.json"
     rows = _read(path)
-    write_atomically(folder / "audit.html", render(rows).encode())
+    write_atomically(folder / "audit.html", render(rows).encode(), secret=True)
     typer.echo(path.read_text()) if as_json else Console(width=terminal.WIDTH).print(terminal.audit_table(rows, folder))
 
 
@@ -154,11 +154,11 @@ def membership(
 
 
 def write(found: AuditReport, folder: Path) -> None:
-    """`audit.json` and `audit.html`."""
+    """`audit.json` and `audit.html`, for the operator alone: they were learned from the records."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / "audit.json", found.to_json().encode())
-        write_atomically(folder / "audit.html", render(found.as_rows()).encode())
+        write_atomically(folder / "audit.json", found.to_json().encode(), secret=True)
+        write_atomically(folder / "audit.html", render(found.as_rows()).encode(), secret=True)
     except OSError as error:
         raise AuditError(f"out={folder} cannot be written: {error}") from error
 

@@ -59,7 +59,8 @@ def attacks(given: Given) -> Section:
     audit = given.audit
     if audit is None:
         return Section("Attacks", (NOT_AUDITED,), "attacks")
-    blocks: list[Block] = [CAUTION, _verdicts(audit), *_findings(audit), _reached(audit)]
+    found = [text(number(audit, "summary"))] if audit.has("summary") else []
+    blocks: list[Block] = [CAUTION, *found, _verdicts(audit), *_findings(audit), _reached(audit)]
     blocks.append(Items(tuple(f"{leak}: {meaning}" for leak, meaning in LEAKS.items())))
     for place, _ in enumerate(audit["notes"]):
         blocks.append(text("Not tested: ", number(audit, ("notes", place)), tone="soft"))
