@@ -12,7 +12,7 @@ from framp_private.federated.key_holder import encrypted_sums
 from framp_private.federated.messages import Briefed, Trip, TripReply
 from framp_private.federated.seats import asked_alike
 from framp_private.federated.server import sample_cohort
-from framp_private.protections.base import Channel, Exchange, Meeting, Pin, Session
+from framp_private.protections.base import Channel, Exchange, Lazy, Meeting, Pin, Session
 from framp_private.protections.homomorphic.server import fetched
 from framp_private.wire import decode, encode
 
@@ -102,8 +102,10 @@ def _trips(federation: Federation, round_index: int, channel: Channel, exchange:
     """An exchange of a protocol's own messages, each in a `Trip`."""
 
     def exchanged(requests: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:
-        trips = {name: encode(Trip(federation.digest, round_index, channel, requests[name])) for name in requests}
-        for name, reply in exchange(trips):
+        def made(name: str) -> bytes:
+            return encode(Trip(federation.digest, round_index, channel, requests[name]))
+
+        for name, reply in exchange(Lazy(requests, made)):
             yield name, decode(reply, TripReply).body
 
     return exchanged

@@ -24,7 +24,7 @@ from framp_private.federated.messages import Envelope, SignedHead
 from framp_private.federated.row_signer import row_signed
 from framp_private.privacy.chain import Head
 from framp_private.privacy.ledger import Ledger
-from framp_private.protections.base import Exchange
+from framp_private.protections.base import Exchange, Lazy
 from framp_private.wire import decode, encode
 
 _RECEIPT = "ledger receipt"
@@ -95,7 +95,10 @@ class Witness:
         """An exchange whose messages travel in envelopes. It raises `LedgerError` for a head that must be refused."""
 
         def exchanged(requests: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:
-            for client, reply in exchange(_Enveloped(requests, self)):
+            def made(name: str) -> bytes:
+                return self.envelope(name, requests[name]) if name in self.roster else requests[name]
+
+            for client, reply in exchange(Lazy(requests, made)):
                 if client not in self.roster:  # a party that is no client has no ledger
                     yield client, reply
                     continue
@@ -150,22 +153,6 @@ class Witness:
                 "the round is not used; the client must restore its ledger"
             )
         self.known[client] = head
-
-
-class _Enveloped(Mapping[str, bytes]):
-    def __init__(self, requests: Mapping[str, bytes], witness: Witness) -> None:
-        self._requests, self._witness = requests, witness
-
-    def __getitem__(self, client: str) -> bytes:
-        if client not in self._witness.roster:
-            return self._requests[client]
-        return self._witness.envelope(client, self._requests[client])
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._requests)
-
-    def __len__(self) -> int:
-        return len(self._requests)
 
 
 def _head(head: SignedHead) -> Head:

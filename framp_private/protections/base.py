@@ -14,7 +14,7 @@ does not grow with the cohort.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
@@ -32,6 +32,28 @@ Exchange = Callable[[Mapping[str, bytes]], Iterator[tuple[str, bytes]]]
 
 Requests may be a lazy mapping whose values are made when they are asked for.
 """
+
+
+class Lazy(Mapping[str, bytes]):
+    """Requests that are made when they are asked for, so that memory does not grow with the cohort."""
+
+    def __init__(self, names: Iterable[str], make: Callable[[str], bytes]) -> None:
+        self._names, self._make = dict.fromkeys(names), make
+
+    def __getitem__(self, name: str) -> bytes:
+        if name not in self._names:
+            raise KeyError(name)
+        return self._make(name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
 
 Lift = Callable[[Sequence[str], Sequence[np.ndarray]], np.ndarray]
 """Turns the values of some clients into the sum of their contributions: the identity sum, or a pullback."""

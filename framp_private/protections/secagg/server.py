@@ -19,7 +19,7 @@ from framp_private.crypto.prg import add_mask
 from framp_private.crypto.ring import Ring, unpack
 from framp_private.crypto.shamir import recover_checked
 from framp_private.errors import BelowThreshold, CryptoError, ProtocolError, WireError
-from framp_private.protections.base import Exchange, Meeting, Session, Total
+from framp_private.protections.base import Exchange, Lazy, Meeting, Session, Total
 from framp_private.protections.secagg.graph import MerkleTree, bitmap
 from framp_private.protections.secagg.messages import (
     CohortRequest,
@@ -128,8 +128,8 @@ class Gathering:
 
     def collect_shares(self, exchange: Exchange) -> None:
         """Trip `shares`. Raises `BelowThreshold` if too few send them, all in all or in a neighbourhood."""
-        asked = {client: self._shares_request(client) for client in self._keys if self._drawn[client]}
-        for client, reply in exchange(asked):
+        asked = [client for client in self._keys if self._drawn[client]]
+        for client, reply in exchange(Lazy(asked, self._shares_request)):
             shares = _read(reply, Shares)
             wanted = {self._places[other] for other in self._drawn.get(client, ())}
             if shares is not None and set(shares.sealed) == wanted and len(shares.commitment) == 32:
@@ -220,23 +220,24 @@ class Gathering:
         self._enough(len(confirmed), "confirmed", self._terms.survivors)
         return confirmed
 
-    def _unmask_requests(self, exchange: Exchange, confirmed: Mapping[str, bytes]) -> dict[str, bytes]:
+    def _unmask_requests(self, exchange: Exchange, confirmed: Mapping[str, bytes]) -> Mapping[str, bytes]:
         """What each client that confirmed is shown: all signatures, or its neighbours' and those that it drew."""
         signatures = {self._places[client]: signature for client, signature in confirmed.items()}
         if self._terms.complete:
             return dict.fromkeys(confirmed, encode(UnmaskRequest(signatures, {})))
         tree = MerkleTree([confirmed.get(client, b"") for client in self._cohort])
-        found: dict[str, bytes] = {}
-        for client, reply in exchange(dict.fromkeys(confirmed, encode(SampleRequest(tree.root)))):
-            drawn = self._named(_read(reply, Sample), lambda sample: sample.drawn)
-            shown = (drawn | self._drawn[client] | {client}) & confirmed.keys() if client in confirmed else set()
-            found[client] = encode(
-                UnmaskRequest(
-                    {self._places[other]: confirmed[other] for other in shown},
-                    {self._places[other]: tree.proof(self._places[other]) for other in drawn},
-                )
-            )
-        return found
+        drawn = {
+            client: self._named(_read(reply, Sample), lambda sample: sample.drawn)
+            for client, reply in exchange(dict.fromkeys(confirmed, encode(SampleRequest(tree.root))))
+            if client in confirmed
+        }
+
+        def made(client: str) -> bytes:
+            shown = (drawn[client] | self._drawn[client] | {client}) & confirmed.keys()
+            proofs = {self._places[other]: tree.proof(self._places[other]) for other in drawn[client]}
+            return encode(UnmaskRequest({self._places[other]: confirmed[other] for other in shown}, proofs))
+
+        return Lazy(drawn, made)
 
     def _opened(
         self, exchange: Exchange, requests: Mapping[str, bytes], active: Sequence[str], dropped: Sequence[str]
