@@ -20,7 +20,12 @@ from framp_private.federated.pullback import Pullback
 from framp_private.models.mask_coding import entropy_bound_bits
 from framp_private.models.submodel import kept
 from framp_private.privacy.claims import no_guarantee, nothing_released, statement
+from framp_private.protections import SecAgg
+from framp_private.protections.base import Channel
+from framp_private.protections.distributed import Distributed
+from framp_private.protections.homomorphic import EncryptedSum
 from framp_private.randomness import Entropy
+from framp_private.secagg_costs import client_bytes
 
 
 def describe_plan(config: Config, measure: bool = True) -> dict[str, Any]:
@@ -82,13 +87,41 @@ def describe_plan(config: Config, measure: bool = True) -> dict[str, Any]:
 
 
 def _bytes(federation: Federation, budget: float) -> dict[str, int]:
-    """Payload bytes of one client in one round; headers add a few dozen."""
+    """Payload bytes of one client in one round, and of the protocol of a secure sum; headers add a few hundred."""
     network, prototypes = federation.network, 4 * federation.prototypes_size() if federation.aligns else 0
-    up = 4 * federation.update_size(budget) + prototypes
+    up = sum(_sent(federation, channel, budget) for channel in federation.channels if channel != "descriptor")
     if federation.pullback is Pullback.CLIENT:
-        return {"down": 4 * federation.generator.n_phi + prototypes, "up": up, "mask": 0}
+        return {"down": 4 * federation.generator.n_phi + prototypes, "up": up, "mask": 0, **_protocol(federation)}
     mask = int(entropy_bound_bits(network.n_parameters, kept(network, budget)) / 8)
-    return {"down": 4 * federation.update_size(budget) + mask + prototypes, "up": up, "mask": mask}
+    down = 4 * federation.update_size(budget) + mask + prototypes
+    return {"down": down, "up": up, "mask": mask, **_protocol(federation)}
+
+
+def _sent(federation: Federation, channel: Channel, budget: float) -> int:
+    """What a client's value takes: masked integers as wide as their ring, ciphertexts at their largest, or float32."""
+    size, cohort = federation.size_of(channel, budget), federation.cohort
+    protection = federation.plan.protection(channel)
+    if isinstance(protection, Distributed):
+        return -(-size * protection.ring(size, cohort).bits // 8)
+    carrier = protection.carrier
+    if isinstance(carrier, SecAgg):
+        return -(-size * carrier.ring(cohort).bits // 8)
+    if isinstance(carrier, EncryptedSum):
+        parameters = carrier.parameters(cohort)
+        return parameters.ciphertexts(size) * parameters.most_bytes
+    return 4 * size
+
+
+def _protocol(federation: Federation) -> dict[str, int]:
+    """Keys, shares and signatures of one client and round."""
+    carriers = {federation.plan.protection(channel).carrier for channel in federation.channels}
+    found = {"protocol_down": 0, "protocol_up": 0}
+    for carrier in carriers:
+        if isinstance(carrier, SecAgg):
+            trips = client_bytes(carrier.design(federation.cohort), 0, 1)
+            found["protocol_down"] += sum(row["down"] for row in trips.values())
+            found["protocol_up"] += sum(row["up"] for row in trips.values())
+    return found
 
 
 def _seconds(federation: Federation, schema: Schema, config: Config) -> float:

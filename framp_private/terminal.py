@@ -61,6 +61,10 @@ def plan_table(plan: Mapping[str, Any]) -> RenderableType:
             "parameters",
             f"target {sizes['target']:,}, of which a budget counts {sizes['maskable']:,}; phi {sizes['phi']:,}",
         )
+        rows = list(plan["per_round"].values())
+        if rows and rows[0]["protocol_up"]:
+            down, up = _size(rows[0]["protocol_down"]), _size(rows[0]["protocol_up"])
+            lines.add_row("secure sum", f"keys, shares, signatures: {down} down, {up} up, per client and round")
         for budget, row in plan["per_round"].items():
             lines.add_row(
                 f"budget {budget}",

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from framp_private import make_config, run_config
 from framp_private.cli import main
+from framp_private.estimate import describe_plan
 
 SHORT = [
     "--preset",
@@ -74,6 +76,24 @@ def test_json_is_json_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> No
     assert json.loads(printed.out)["accuracy"] == json.loads(Path("run/summary.json").read_text())["accuracy"]
     assert main(["train", "--out", "run", "--resume", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["folder"] == "run"
+
+
+@pytest.mark.parametrize("preset", ["digits-secure", "digits-encrypted", "digits-distributed"])
+def test_what_a_dry_run_says_of_bytes_is_what_a_run_moves(preset: str) -> None:
+    """Values and the protocol to their headers; of ciphertexts, which are compressed, the largest is said."""
+    small = {"rounds": 1, "clients": 12, "home_steps": 1, "evaluate_every": 1, "unseen_clients": 0}
+    config = make_config(preset=preset, assignments=small)
+    said = describe_plan(config, measure=False)["per_round"]
+    traffic = run_config(config).summary["traffic"]
+    cohort, row = 12, next(iter(said.values()))
+    up = traffic["up"]["update"] + traffic["up"]["prototypes"]
+    low = 0.5 if preset == "digits-encrypted" else 0.98  # a channel's own framing
+    assert low * cohort * row["up"] <= up <= 1.1 * cohort * row["up"]  # a ring is wider for more records a client
+    if preset != "digits-encrypted":  # there the server carries ciphertexts to the key holder too
+        headers = 200  # of an envelope and of what is in it, for each of five messages either way
+        for way in ("down", "up"):
+            beside = traffic[way]["protocol"] / cohort - row[f"protocol_{way}"]
+            assert 0 <= beside <= 6 * headers
 
 
 def test_dry_run_touches_no_data_and_writes_nothing(
