@@ -39,7 +39,7 @@ SAMPLED = (
 )
 METRICS = "no counts, losses or accuracies leave the clients in the protocol: the metrics channel is empty"
 EVALUATION = (
-    "this report's accuracies and class mixes are computed from private records, without noise: the claim does not "
+    "this report's accuracies are computed from private records, without noise: the claim does not "
     "cover them, and they are not to be passed on"
 )
 ROUNDING = "what is shown of epsilon is rounded; the summary holds all digits"

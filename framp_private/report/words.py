@@ -31,8 +31,8 @@ SHARED = (
 )
 """A claim for records that hide behind noise from many clients."""
 EXPERIMENTER = (
-    "Accuracies, class mixes and records of single clients below are the experimenter's own view of a simulation: "
-    "exact, in no channel, and not covered by the claim. A deployment does not have them."
+    "Accuracies below, of single clients too, are the experimenter's own view of a simulation: exact, in no channel, "
+    "and not covered by the claim. A deployment does not have them. Numbers of records are those that clients declared."
 )
 NOT_AUDITED = Gap("not audited: framp-private train --audit, or framp-audit run DIR")
 WHERE_NOISED = {
