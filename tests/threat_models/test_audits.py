@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import stat
 import subprocess
 import sys
 from dataclasses import replace
@@ -299,7 +300,8 @@ def test_a_link_where_a_report_should_be_is_replaced_and_not_followed(private_ru
     assert framp_audit(arguments) == 0
     assert elsewhere.read_text() == "mine" and not (out / "audit.html").is_symlink()
     (out / "audit.html.partial").symlink_to(elsewhere)
-    assert framp_audit(arguments) == 2 and elsewhere.read_text() == "mine"
+    assert framp_audit(arguments) == 0 and elsewhere.read_text() == "mine"  # removed, and not followed
+    assert stat.S_IMODE((out / "audit.json").stat().st_mode) == 0o600
     assert "fingerprint" not in (out / "audit.json").read_text() + (out / "audit.html").read_text()
 
 
