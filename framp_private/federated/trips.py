@@ -17,33 +17,22 @@ from framp_private.protections.homomorphic.server import fetched
 from framp_private.wire import decode, encode
 
 
-class Briefings(Mapping[str, bytes]):
-    """Requests, each with what protocols send along; who is out of a protocol already is not asked."""
-
-    def __init__(self, requests: Mapping[str, bytes], sessions: Mapping[Channel, Session]) -> None:
-        self._requests, self._sessions = requests, sessions
-        self._asked = [
-            name for name in requests if all(session.brief(name) is not None for session in sessions.values())
-        ]
-
-    def __getitem__(self, client: str) -> bytes:
-        given: dict[str, bytes] = {}
-        for channel, session in self._sessions.items():
-            given |= {channel: brief} if (brief := session.brief(client)) else {}
-        return encode(Briefed(self._requests[client], given)) if given else self._requests[client]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._asked)
-
-    def __len__(self) -> int:
-        return len(self._asked)
-
-
 def briefed(
     federation: Federation, requests: Mapping[str, bytes], sessions: Mapping[Channel, Session]
 ) -> Mapping[str, bytes]:
-    """The requests of a round with what its protocols send along, one brief for channels that share one."""
-    return Briefings(requests, {name: s for name, s in sessions.items() if federation.seat_of(name) == name})
+    """The requests of a round with what its protocols send along, one brief for channels that share one.
+
+    Who is out of a protocol already is not asked.
+    """
+    leading = {name: session for name, session in sessions.items() if federation.seat_of(name) == name}
+
+    def made(client: str) -> bytes:
+        found = {channel: session.brief(client) for channel, session in leading.items()}
+        given: dict[str, bytes] = {channel: brief for channel, brief in found.items() if brief}
+        return encode(Briefed(requests[client], given)) if given else requests[client]
+
+    asked = [name for name in requests if all(each.brief(name) is not None for each in leading.values())]
+    return Lazy(asked, made)
 
 
 def meetings(

@@ -168,6 +168,16 @@ def a_private_file_that_others_may_read(monkeypatch: pytest.MonkeyPatch) -> None
     _after_the_clients_page(monkeypatch, lambda path, rows: (path / "private" / "clients.json").chmod(0o644))
 
 
+def a_checkpoint_beside_the_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    _after_the_clients_page(
+        monkeypatch,
+        lambda path, rows: [
+            (path / each.name).write_bytes(each.read_bytes())
+            for each in (path / "private" / "checkpoint").glob("*.safetensors")
+        ],
+    )
+
+
 def a_plain_hash_of_the_data(monkeypatch: pytest.MonkeyPatch) -> None:
     real = training.summarise
     monkeypatch.setattr(training, "summarise", lambda it, *more: {**real(it, *more), "data": it.dataset.fingerprint})
@@ -199,6 +209,7 @@ MUTANTS: list[tuple[Adversary, Callable[[pytest.MonkeyPatch], None]]] = [
     (thief, a_key_beside_the_report),
     (thief, a_private_folder_that_others_may_enter),
     (thief, a_private_file_that_others_may_read),
+    (thief, a_checkpoint_beside_the_report),
     (thief, a_plain_hash_of_the_data),
     (thief, descriptors_beside_the_report),
 ]
@@ -215,6 +226,17 @@ def test_each_adversary_is_caught_where_its_check_is_gone(
     mutant(monkeypatch)
     found = adversary(1, tmp_path / "wrong")
     assert found and {each.check for each in found} < set(ADVERSARIES)
+
+
+def test_a_thief_makes_nothing_of_other_peoples_files(tmp_path: Path) -> None:
+    assert thief(0, tmp_path / "run") == []
+    rng = np.random.default_rng(0)
+    clients = {f"site-{place}": blobs(int(rng.integers(31, 60)), place) for place in range(3)}
+    dataset = FederatedDataset.from_arrays(clients, n_classes=CLASSES)
+    for name, content in (("notes.json", b"{no json"), ("empty.json", b""), ("picture.bin", bytes(1000))):
+        (tmp_path / "run" / name).write_bytes(content)
+    (tmp_path / "run" / "private" / "keys" / "empty.key").touch(mode=0o600)
+    assert run_folder_thief(tmp_path / "run", private.federation(dataset=dataset), dataset) == []
 
 
 @pytest.mark.parametrize("n", COHORTS)

@@ -42,6 +42,12 @@ def run_folder_thief(folder: Path, federation: Federation, dataset: FederatedDat
     found = [*_readable(folder / PRIVATE)]
     files = [path for path in folder.rglob("*") if path.is_file() and PRIVATE not in path.relative_to(folder).parts]
     everything = {path: path.read_bytes() for path in files}
+    kept = {path.read_bytes(): path for path in (folder / PRIVATE).rglob("*") if path.is_file()}
+    found += [
+        Finding("run-folder thief", "all", f"{_named(path, folder)} is a copy of {_named(kept[data], folder)}")
+        for path, data in everything.items()
+        if len(data) >= LEAST_BYTES and data in kept
+    ]
     for what, piece in _secrets(folder, federation, dataset):
         holding = [path for path, data in everything.items() if piece in data]
         if holding:
@@ -70,13 +76,30 @@ def _secrets(folder: Path, federation: Federation, dataset: FederatedDataset) ->
     """(what it is, bytes that may stand nowhere in what is passed on)."""
     yield "a plain hash of the data", dataset.fingerprint.encode()
     yield "a plain hash of the data", bytes.fromhex(dataset.fingerprint)
-    for path in (folder / PRIVATE / "keys").rglob("*.key") if (folder / PRIVATE).is_dir() else []:
-        yield f"the key {path.name}", path.read_bytes().strip()
+    for path in (folder / PRIVATE / "keys").rglob("*.key"):
+        written = path.read_bytes().strip()
+        if len(written) >= LEAST_BYTES:
+            yield f"the key {path.name}", written
+            yield f"the key {path.name}", _raw(written)
     if federation.personalised:
         for name, data in dataset.clients.items():
             raw = np.asarray(federation.describe(name, data), np.float32)
             if np.unique(raw).size > 3:  # a few equal numbers stand anywhere
                 yield f"the descriptor of {name!r} without noise", raw.astype("<f4").tobytes()
+
+
+LEAST_BYTES = 32
+"""Shorter pieces stand anywhere by chance."""
+LEAST_RECORDS = 20
+"""Counts of fewer records in all are short lists of small numbers, and stand anywhere."""
+
+
+def _raw(written: bytes) -> bytes:
+    """A key as it is used, from its hexadecimal form; itself where it is in none."""
+    try:
+        return bytes.fromhex(written.decode())
+    except ValueError:
+        return written
 
 
 def _counts(path: Path, data: bytes, federation: Federation, dataset: FederatedDataset) -> Iterator[str]:
@@ -85,15 +108,19 @@ def _counts(path: Path, data: bytes, federation: Federation, dataset: FederatedD
     text = data.decode(errors="replace")
     squeezed = re.sub(r"\s+", "", text)
     for name, row in counts.items():
-        if len(set(row)) > 1 and "[" + ",".join(map(str, row)) + "]" in squeezed:
+        if len(set(row)) > 1 and sum(row) >= LEAST_RECORDS and "[" + ",".join(map(str, row)) + "]" in squeezed:
             yield f"the class counts of {name!r}"
             return
     if path.suffix != ".json":
         return
     declared = federation.declared or {}
     sizes = {n: each.n_train for n, each in dataset.clients.items() if each.n_train != declared.get(n)}
+    try:
+        content = json.loads(text)
+    except ValueError:  # somebody else's file
+        return
     for name, size in sizes.items():
-        if any(size == value for value in _of_client(json.loads(text), name)):
+        if any(size == value for value in _of_client(content, name)):
             yield f"the number of training records of {name!r}"
             return
 
