@@ -94,32 +94,11 @@ class Simulation:
             used.check()
         pins = new_pins(federation, used.folder if used is not None else None)
         self.pins: Pins = {name: Pin(pin.digest) for name, pin in pins.items()}
-        pinned = pins_of_clients(federation, pins)
-        roster = {name: key.key for name, key in self.accounts.roster.items()}
-        digests = {name: pin.digest for name, pin in pins.items()}
-        parties = Parties(nonce or Entropy().bytes(16), self.accounts.server.public.key, roster, digests)
+        parties = _parties(self.accounts, pins, nonce or Entropy().bytes(16))
         self.federation = federation = replace(federation, parties=parties)
         self.witness = Witness(self.accounts.server, self.accounts.roster)
-        clients = {
-            name: WitnessedClient(
-                Client(
-                    name,
-                    data,
-                    federation,
-                    entropy or Entropy(),
-                    self.accounts.clients[name],
-                    self.observed.add,
-                    self.accounts.identities[name],
-                    self.accounts.roster,
-                    pinned,
-                    plants.get(name),
-                ),
-                self.accounts.server.public,
-            )
-            for name, data in dataset.clients.items()
-        }
         self.engine = InProcess(
-            clients,
+            self._clients(pins_of_clients(federation, pins), entropy, plants),
             drops=drops,
             transcript=transcript,
             threads=1 if federation.network.stochastic else threads,
@@ -131,6 +110,25 @@ class Simulation:
         self.state = ServerState.initial(federation)
         self.home = HomeTraining(federation, dataset) if not exchanges else None
         self._descriptors: dict[str, Tensor] = {}
+
+    def _clients(self, pins: Pins, entropy: Entropy | None, plants: Mapping[str, Plant]) -> dict[str, WitnessedClient]:
+        """Every client, behind envelopes."""
+        accounts, found = self.accounts, {}
+        for name, data in self.dataset.clients.items():
+            client = Client(
+                name,
+                data,
+                self.federation,
+                entropy or Entropy(),
+                accounts.clients[name],
+                self.observed.add,
+                accounts.identities[name],
+                accounts.roster,
+                pins,
+                plants.get(name),
+            )
+            found[name] = WitnessedClient(client, accounts.server.public)
+        return found
 
     @property
     def channels(self) -> tuple[Channel, ...]:
@@ -313,6 +311,12 @@ class Simulation:
             "requests": {name: state.request.hex() for name, state in self.engine.states.items()},
             "witnessed": {name: _row(head) for name, head in self.witness.known.items()},
         }
+
+
+def _parties(accounts: Accounts, pins: Pins, nonce: bytes) -> Parties:
+    roster = {name: key.key for name, key in accounts.roster.items()}
+    digests = {name: pin.digest for name, pin in pins.items()}
+    return Parties(nonce, accounts.server.public.key, roster, digests)
 
 
 def _row(head: SignedHead) -> dict[str, Any]:

@@ -130,38 +130,16 @@ def train(
         RunError: the folder cannot be used, or clients of federation and data set differ.
         FrampError: see `errors`; a folder then holds at most an unfinished run that can be resumed.
     """
-    _check_fit(federation, dataset, exchanges)
-    if exchanges and options.budget is not None:
-        true = {name: data.n_train for name, data in dataset.clients.items()}
-        check_delta_of(options.budget, federation.unit, federation.declared or true)
+    _check_fit(federation, dataset, exchanges, options.budget)
     if options.ledger is not None and out is not None:
         _check_partition(options.ledger, dataset.partition_digest)
     described = dict(config or {})
     folder = _Folder(out, described, resume) if out is not None else None
     with one_thread(), folder.locked() if folder is not None else nullcontext():
         transcript = _transcript(out, options.record_transcript, resume)
-        simulation = Simulation(
-            federation,
-            dataset,
-            exchanges=exchanges,
-            drops=options.drops,
-            transcript=transcript,
-            threads=options.threads,
-            accounts=_accounts(federation, folder, options),
-            store=ClientStore(RunFolder(out).clients) if out is not None else None,
-            holder_store=HolderStore(RunFolder(out).key_holder) if out is not None else None,
-            plants=options.plants,
-            mark=mark_of(out),
-            nonce=bytes.fromhex(folder.run_id()) if folder is not None else b"",
-        )
+        simulation = _simulation(federation, dataset, exchanges, transcript, folder, options)
         seconds = Seconds()
-        rows = folder.restore(simulation, seconds) if folder is not None else None
-        if rows is None:
-            rows = []
-            with seconds.measure("enrolment"):
-                simulation.enrol()
-            if folder is not None and federation.once:  # a descriptor that was noised must not be asked for again
-                folder.checkpoint(simulation, seconds)
+        rows = _begun(simulation, folder, seconds)
         while simulation.state.round_index < federation.rounds:
             rows.append(_round(simulation, folder, seconds, options))
         simulation.settle()
@@ -178,6 +156,44 @@ def train(
         return Run(simulation, summary, out)
 
 
+def _simulation(
+    federation: Federation,
+    dataset: FederatedDataset,
+    exchanges: bool,
+    transcript: Transcript | None,
+    folder: _Folder | None,
+    options: Options,
+) -> Simulation:
+    """The parties before the first round, with what they keep in the run's folder where there is one."""
+    files = RunFolder(folder.path) if folder is not None else None
+    return Simulation(
+        federation,
+        dataset,
+        exchanges=exchanges,
+        drops=options.drops,
+        transcript=transcript,
+        threads=options.threads,
+        accounts=_accounts(federation, folder, options),
+        store=ClientStore(files.clients) if files is not None else None,
+        holder_store=HolderStore(files.key_holder) if files is not None else None,
+        plants=options.plants,
+        mark=mark_of(files.path if files is not None else None),
+        nonce=bytes.fromhex(files.run_id()) if files is not None else b"",
+    )
+
+
+def _begun(simulation: Simulation, folder: _Folder | None, seconds: Seconds) -> list[dict[str, Any]]:
+    """The rows of the rounds that are done: of the last checkpoint, or none after enrolment."""
+    rows = folder.restore(simulation, seconds) if folder is not None else None
+    if rows is not None:
+        return rows
+    with seconds.measure("enrolment"):
+        simulation.enrol()
+    if folder is not None and simulation.federation.once:  # a descriptor that was noised must not be asked for again
+        folder.checkpoint(simulation, seconds)
+    return []
+
+
 def mark_of(out: Path | None) -> Callable[[str], str]:
     """What checkpoints say of a run's data: a hash of few values gives them away, so it is keyed where it is stored."""
     if out is None:
@@ -186,8 +202,11 @@ def mark_of(out: Path | None) -> Callable[[str], str]:
     return lambda fingerprint: commitment(fingerprint, key)
 
 
-def _check_fit(federation: Federation, dataset: FederatedDataset, exchanges: bool) -> None:
+def _check_fit(federation: Federation, dataset: FederatedDataset, exchanges: bool, budget: Budget | None) -> None:
     """Refuses what does not fit together, or what no guarantee holds for, before anything is written or sent."""
+    if exchanges and budget is not None:
+        true = {name: data.n_train for name, data in dataset.clients.items()}
+        check_delta_of(budget, federation.unit, federation.declared or true)
     if list(federation.budgets) != list(dataset.clients):
         raise RunError("the federation's clients are not the data set's: pass list(dataset.clients) to federate")
     network, schema = federation.network, dataset.schema
